@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make detect` and `make test`. See README.md.
+PYTHON ?= python3
+VIDEO ?= fedn_hf/assets/demo.mp4
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+HOUSE := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: detect test lint bench clean
+
+detect: $(VENV)/installed
+	@$(BIN)/fedn detect "$(VIDEO)"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python examples/benchmarks/crops.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# The stamps are renewed when what is to be installed changes, so every later run starts at once.
+$(VENV)/installed: $(HOUSE)
+	@echo "Setting up $(VENV) (once; the largest part is PyTorch) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedn_hf needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one with make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(INSTALL) --editable ".[test,dev]"
+	@touch $@
