@@ -1,0 +1,378 @@
+"""Steady crops: where the rigid part of one face is in every frame, to a hundredth of a pixel, and the crops there.
+
+Landmarks shake by 0.1 to 0.4 pixels from frame to frame and lean by up to a pixel while somebody smiles or blinks; a
+micro-expression moves skin by about one pixel. So landmarks only say roughly where a face is. What moves the crop is
+direct registration: every frame is matched to a template of the same face on the nose bridge and the forehead, where
+the skin hardly moves, with weights that let go of whatever moves all the same. A slow correction keeps this path where
+the landmarks have it on average, so nothing drifts:
+
+    crop pose = registered pose o low-pass(registered pose^-1 o landmark pose)
+
+The motion itself is not filtered and so has no lag; the low-pass acts on a difference that is constant but for noise.
+It is robust (a smile that pulls the landmarks for seconds counts as an outlier), and interpolated over the frames that
+are handed over together, which bounds the look-ahead to one chunk.
+
+Poses are similarity transforms in complex numbers, z = a q + b, from face coordinates q (origin between the eyes,
+unit the distance of the outer eye corners, x to the subject's left, y down) to pixels z of the frame.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+# FaceMesh landmarks on eye corners, nose bridge, forehead and temples, and where they lie in face coordinates: means
+# over upright neutral faces, made symmetric.
+RIGID_LANDMARKS = {
+    33: -0.5 + 0j,
+    133: -0.195 + 0.018j,
+    362: 0.195 + 0.018j,
+    263: 0.5 + 0j,
+    168: -0.036j,
+    6: 0.052j,
+    197: 0.139j,
+    9: -0.213j,
+    151: -0.418j,
+    10: -0.609j,
+    127: -0.769 + 0.047j,
+    356: 0.769 + 0.047j,
+    21: -0.725 - 0.268j,
+    251: 0.725 - 0.268j,
+    54: -0.662 - 0.398j,
+    284: 0.662 - 0.398j,
+}
+FACE_CENTRE = 0.33j  # half-way from the top of the forehead to the chin
+FACE_HEIGHT = 1.95
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Similarity transforms z = a q + b of N frames: complex128 arrays `a` (size, roll), `b` (place) of (N,)."""
+
+    a: np.ndarray
+    b: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, index) -> "Pose":
+        return Pose(np.atleast_1d(self.a[index]), np.atleast_1d(self.b[index]))
+
+    def __call__(self, q: np.ndarray) -> np.ndarray:
+        return self.a * q + self.b
+
+    def after(self, other: "Pose") -> "Pose":
+        """First `other`, then this."""
+        return Pose(self.a * other.a, self.a * other.b + self.b)
+
+    def inverse(self) -> "Pose":
+        return Pose(1 / self.a, -self.b / self.a)
+
+    def at(self, index: np.ndarray, wanted: np.ndarray) -> "Pose":
+        """Poses at `wanted` frames, between those known at the rising frames `index`."""
+        log_a = np.log(np.abs(self.a)) + 1j * np.unwrap(np.angle(self.a))
+        return Pose(np.exp(np.interp(wanted, index, log_a)), np.interp(wanted, index, self.b))
+
+    @property
+    def face_size_px(self) -> np.ndarray:
+        """Height of the face from the top of the forehead to the chin, in pixels."""
+        return np.abs(self.a) * FACE_HEIGHT
+
+
+def fit_pose(landmarks: np.ndarray) -> Pose:
+    """Least-squares pose of landmarks (N, 468, 2) in pixels, from the rigid ones alone."""
+    q = np.array(list(RIGID_LANDMARKS.values()))
+    points = np.asarray(landmarks, np.float64)[:, list(RIGID_LANDMARKS)]
+    z = points[..., 0] + 1j * points[..., 1]
+    q_mean, z_mean = q.mean(), z.mean(1)
+    a = ((z - z_mean[:, None]) * np.conj(q - q_mean)).sum(1) / (np.abs(q - q_mean) ** 2).sum()
+    return Pose(a, z_mean - a * q_mean)
+
+
+def sample(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Bilinear values of images (N, C, H, W) at pixel points (N, ..., 2); the picture's edge goes on outside."""
+    height, width = images.shape[-2:]
+    grid = points * points.new_tensor([2 / width, 2 / height]) - 1
+    flat = grid.reshape(len(images), 1, -1, 2)
+    values = F.grid_sample(images, flat, mode="bilinear", padding_mode="border", align_corners=False)
+    return values.reshape(len(images), images.shape[1], *points.shape[1:-1])
+
+
+def pixel_points(pose: Pose, q: torch.Tensor) -> torch.Tensor:
+    """Face points q (P, 2) in the pixels of every frame: (N, P, 2) float32."""
+    a, b = (torch.from_numpy(np.stack([v.real, v.imag], -1)).to(q) for v in (pose.a, pose.b))
+    turned = torch.stack([-q[:, 1], q[:, 0]], -1)
+    return a[:, :1, None] * q + a[:, 1:, None] * turned + b[:, None]
+
+
+def to_units(crop: Pose, points: np.ndarray) -> np.ndarray:
+    """Points (N, P, 2) in pixels of the frames in the units of their crops, float32."""
+    z = (points[..., 0] + 1j * points[..., 1] - crop.b[:, None]) / crop.a[:, None]
+    return np.stack([z.real, z.imag], -1).astype(np.float32)
+
+
+def crop_transforms(crop: Pose, image_size: int) -> np.ndarray:
+    """Matrices (N, 2, 3) from crop pixels to frame pixels, of poses from crop units to frame pixels."""
+    a, b = crop.a / image_size, crop.b
+    return np.stack([np.stack([a.real, -a.imag, b.real], -1), np.stack([a.imag, a.real, b.imag], -1)], 1)
+
+
+def _between(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Linear interpolation of values (K, ...), known at the rising frames `index`, at the frames `wanted`."""
+    right = np.clip(np.searchsorted(index, wanted), 1, max(1, len(index) - 1))
+    if len(index) == 1:
+        return np.repeat(values, len(wanted), 0)
+    left = right - 1
+    share = (wanted - index[left]) / (index[right] - index[left])
+    share = share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+    return values[left] * (1 - share) + values[right] * share
+
+
+@dataclass
+class _Region:
+    """The part of consecutive frames that holds one face, averaged down to about twice the crop's resolution."""
+
+    images: torch.Tensor  # (N, 3, h, w) float32, 0 to 255
+    origin: complex  # upper left corner in pixels of the frame
+    factor: int  # frame pixels per region pixel
+
+    def local(self, pose: Pose) -> Pose:
+        return Pose(pose.a / self.factor, (pose.b - self.origin) / self.factor)
+
+    @classmethod
+    def cut(cls, frames: torch.Tensor, pose: Pose, side: float, image_size: int) -> "_Region":
+        """frames (N, H, W, 3) uint8; `side` of the crop in face units."""
+        height, width = frames.shape[1:3]
+        half = 0.75 * side * np.abs(pose.a).max()  # the crop's corners, turned, and room for registration
+        centre = pose(FACE_CENTRE)
+        left, top = int(max(0, (centre.real - half).min())), int(max(0, (centre.imag - half).min()))
+        right = int(np.clip(np.ceil((centre.real + half).max()), left + 8, width))
+        bottom = int(np.clip(np.ceil((centre.imag + half).max()), top + 8, height))
+        left, top = min(left, right - 8), min(top, bottom - 8)
+        factor = int(np.clip(side * np.abs(pose.a).min() / image_size, 1, min(right - left, bottom - top) // 8 or 1))
+        # One frame at a time: a large face in floats would be many times the size of the batch.
+        images = [F.avg_pool2d(frame[top:bottom, left:right].permute(2, 0, 1).float(), factor) for frame in frames]
+        return cls(torch.stack(images), complex(left, top), factor)
+
+
+@dataclass
+class _Grey:
+    """Brightness of a region, (N, 1, h, w), averaged over blocks so that nothing finer than a spacing is left."""
+
+    image: torch.Tensor
+    block: int
+
+    @classmethod
+    def of(cls, region: _Region, pose: Pose, step: float) -> "_Grey":
+        weights = region.images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+        grey = (region.images * weights).sum(1, keepdim=True)
+        block = int(np.clip(step * np.abs(pose.a).mean(), 1, min(grey.shape[-2:]) // 2))
+        return cls(F.avg_pool2d(grey, block), block)
+
+    def at(self, pose: Pose, q: torch.Tensor) -> torch.Tensor:
+        """Values (N, P) at face points q (P, 2)."""
+        return sample(self.image, pixel_points(pose, q) / self.block)[:, 0]
+
+
+class _Template:
+    """A face to register to (Baker and Matthews, Lucas-Kanade 20 Years On, IJCV 2004: inverse compositional).
+
+    Similarity (4 parameters) with gain and offset of brightness, Gauss-Newton, coarse to fine; Geman-McClure weights
+    take out eyelids, brows, cheeks and fingers as soon as they differ from the template.
+    """
+
+    LEVELS = ((0.05, 4), (0.025, 6))  # (spacing of the points in face units, iterations at most)
+    CONVERGED = 4e-4  # face units; about 0.02 pixels of a crop of 112
+
+    def __init__(self, region: _Region, index: int, pose: Pose):
+        """From frame `index` of the region, where the face has `pose` (1 entry, in the region's pixels)."""
+        self.levels = []
+        only = _Region(region.images[index : index + 1], region.origin, region.factor)
+        for step, iterations in self.LEVELS:
+            q, weight = _rigid_points(step, region.images.device)
+            offsets = q.new_tensor([[0, 0], [step, 0], [-step, 0], [0, step], [0, -step]])
+            values = _Grey.of(only, pose, step).at(pose, (q[None] + offsets[:, None]).reshape(-1, 2))
+            here, right, left, below, above = values.reshape(5, -1)
+            gx, gy = (right - left) / (2 * step), (below - above) / (2 * step)
+            x, y = (q - q.new_tensor([0.0, FACE_CENTRE.imag])).T
+            jacobian = torch.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, torch.ones_like(x), here], -1)
+            squares = (jacobian[:, :, None] * jacobian[:, None]).reshape(-1, 36)
+            self.levels.append((step, iterations, q, weight, here, jacobian, squares))
+
+    def register(self, region: _Region, start: Pose) -> tuple[Pose, np.ndarray]:
+        """Poses (N) in the region's pixels from first guesses, and how well each frame fits: correlation (N,)."""
+        pose = start
+        for step, *level in self.levels:
+            pose, fit = self._refine(_Grey.of(region, start, step), pose, *level)
+        return pose, fit
+
+    def _refine(self, grey: _Grey, pose, iterations, q, weight, here, jacobian, squares) -> tuple[Pose, np.ndarray]:
+        light = None  # offset and gain of the last solution
+        for _ in range(iterations):
+            values = grey.at(pose, q)
+            difference = values - here
+            if light is None:
+                light = _fit_light(difference, here, weight)
+            residual = (difference - light[:, :1] - light[:, 1:] * here).abs()
+            scale = 1.5 * (weight * residual).sum(1, keepdim=True) / weight.sum() + 1.0
+            robust = weight / (1 + (residual / scale) ** 2) ** 2
+            normal = (robust @ squares).reshape(-1, 6, 6).double()
+            ridge = 1e-9 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+            right_side = ((robust * difference) @ jacobian).double()
+            step = torch.linalg.solve(
+                normal + ridge * torch.eye(6, dtype=normal.dtype, device=normal.device), right_side
+            )
+            light = step[:, 4:].to(here.dtype)
+            move = step[:, :4].cpu().numpy()
+            turn, shift = 1 + move[:, 2] + 1j * move[:, 3], move[:, 0] + 1j * move[:, 1]
+            # The template fits the frame moved by this much; take the move back before the pose.
+            back = Pose(1 / turn, FACE_CENTRE - (FACE_CENTRE + shift) / turn)
+            pose = pose.after(back)
+            if max(np.abs(shift).max(), np.abs(turn - 1).max()) < self.CONVERGED:
+                break
+        return pose, _correlation(grey.at(pose, q), here, weight)
+
+
+def _rigid_points(step: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points (P, 2) on the nose bridge and the forehead, and their weights (P,)."""
+    y, x = torch.meshgrid(torch.arange(-0.65, 0.6, step), torch.arange(-0.7, 0.7001, step), indexing="ij")
+    bridge = torch.exp(-((x / 0.13) ** 2 + ((y - 0.1) / 0.22) ** 2) / 2)
+    forehead = 0.7 * torch.exp(-((x / 0.3) ** 2 + ((y + 0.35) / 0.12) ** 2) / 2)
+    weight = bridge + forehead
+    keep = weight > 0.1
+    return torch.stack([x[keep], y[keep]], -1).to(device), weight[keep].to(device)
+
+
+def _fit_light(difference: torch.Tensor, here: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Offset and gain (N, 2) that explain most of a brightness difference (N, P)."""
+    w = weight / weight.sum()
+    centred = here - (w * here).sum()
+    mean = (w * difference).sum(1)
+    gain = (w * centred * difference).sum(1) / ((w * centred**2).sum() + 1e-6)
+    return torch.stack([mean - gain * (w * here).sum(), gain], -1)
+
+
+def _correlation(values: torch.Tensor, here: torch.Tensor, weight: torch.Tensor) -> np.ndarray:
+    w = weight / weight.sum()
+    a, b = values - (w * values).sum(1, keepdim=True), here - (w * here).sum()
+    ab, aa, bb = ((w * product).sum(-1) for product in (a * b, a * a, b * b))
+    return (ab / (aa * bb + 1e-6).sqrt()).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class AlignedFaces:
+    """One face in N consecutive frames.
+
+    Args:
+        crops: uint8 (N, S, S, 3).
+        landmarks: float32 (N, 468, 2) in units of the crop's side: (0, 0) upper left, (1, 1) lower right.
+        transforms: float64 (N, 2, 3), from crop pixels to frame pixels.
+        face_size_px: float32 (N,), forehead to chin in pixels of the frame.
+        fit: float32 (N,), correlation with the template: how well the frame could be registered.
+    """
+
+    crops: torch.Tensor
+    landmarks: np.ndarray
+    transforms: np.ndarray
+    face_size_px: np.ndarray
+    fit: np.ndarray
+
+
+class FaceAligner:
+    """Follows one face through consecutive chunks of frames and cuts it out, always at the same place of the head.
+
+    Args:
+        image_size: side S of the crops in pixels.
+        margin: room around the face, as a part of its height, on every side.
+    """
+
+    MIN_FIT = 0.5  # correlation below which a frame follows its landmarks
+    MEMORY = 30  # landmark measurements that the correction averages over
+    NOISE = np.array([0.003, 0.004])  # their usual scatter: place in face units; log size and angle
+
+    def __init__(self, image_size: int = 112, margin: float = 0.1):
+        self.image_size = image_size
+        self.side = FACE_HEIGHT * (1 + 2 * margin)
+        self.template: _Template | None = None
+        self.template_fit: float | None = None
+        self.offset = Pose(np.ones(1, complex), np.zeros(1, complex))  # landmark pose -> registered pose, lately
+        self.correction: np.ndarray | None = None  # complex (2,): shift at the face's centre, log of size and roll
+        self.measurements = 0
+
+    def __call__(self, frames: torch.Tensor, index: np.ndarray, landmarks: np.ndarray) -> AlignedFaces:
+        """frames (N, H, W, 3) uint8; landmarks (K, 468, 2) known at frames `index` (K,), the first and last included."""
+        wanted = np.arange(len(frames))
+        measured = fit_pose(landmarks)
+        rough = measured.at(index, wanted)
+        region = _Region.cut(frames, rough, self.side, self.image_size)
+        registered, fit = self._register(region, rough)
+        pose = registered.after(self._correct(registered[index].inverse().after(measured), index, wanted))
+        crop = pose.after(self._crop)  # from crop units to pixels of the frame
+        crops = sample(region.images, pixel_points(region.local(crop), self._grid(frames.device)))
+        crops = crops.reshape(len(frames), 3, self.image_size, self.image_size).round_().to(torch.uint8)
+        return AlignedFaces(
+            crops=crops.permute(0, 2, 3, 1).contiguous(),
+            landmarks=_between(index, to_units(crop[index], landmarks), wanted),
+            transforms=crop_transforms(crop, self.image_size),
+            face_size_px=pose.face_size_px.astype(np.float32),
+            fit=fit.astype(np.float32),
+        )
+
+    @property
+    def _crop(self) -> Pose:
+        """From crop units, (0, 0) to (1, 1), to face coordinates."""
+        return Pose(np.array([self.side + 0j]), np.array([FACE_CENTRE - self.side * (0.5 + 0.5j)]))
+
+    def _grid(self, device: torch.device) -> torch.Tensor:
+        centres = (torch.arange(self.image_size, device=device) + 0.5) / self.image_size
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        return torch.stack([x, y], -1).reshape(-1, 2)
+
+    def _register(self, region: _Region, rough: Pose) -> tuple[Pose, np.ndarray]:
+        start = rough.after(self.offset)
+        if self.template is None:
+            self.template = _Template(region, 0, region.local(start[0]))
+        local, fit = self.template.register(region, region.local(start))
+        moved = region.local(start).inverse().after(local)
+        lost = (fit < self.MIN_FIT) | (np.abs(moved(FACE_CENTRE) - FACE_CENTRE) > 0.15) | (np.abs(moved.a - 1) > 0.1)
+        fit = np.where(lost, 0.0, fit)
+        registered = Pose(
+            np.where(lost, start.a, local.a * region.factor),
+            np.where(lost, start.b, local.b * region.factor + region.origin),
+        )
+        self.offset = rough[-1].inverse().after(registered[-1])
+        self._renew_template(region, registered, fit)
+        return registered, fit
+
+    def _renew_template(self, region: _Region, registered: Pose, fit: np.ndarray) -> None:
+        """Take a new template when the face looks different for good: the head has turned, the light has changed."""
+        usual = float(np.median(fit))
+        if self.template_fit is None:
+            self.template_fit = usual
+        elif usual < 0.9 * self.template_fit:
+            best = len(fit) - 1 - int(np.argmax(fit[::-1] >= usual))
+            self.template = _Template(region, best, region.local(registered[best]))
+            self.template_fit = None
+
+    def _correct(self, difference: Pose, index: np.ndarray, wanted: np.ndarray) -> Pose:
+        """Slow robust mean of where the landmarks have the face, seen from where registration has it."""
+        seen = np.stack([difference(FACE_CENTRE) - FACE_CENTRE, np.log(difference.a)], -1)  # (K, 2) complex
+        if self.correction is None:
+            before = after = np.median(seen.real, 0) + 1j * np.median(seen.imag, 0)
+            self.measurements = len(seen)
+        else:
+            before = after = self.correction
+            for value in seen:
+                self.measurements += 1
+                error = value - after
+                trust = np.maximum(1 / (1 + (np.abs(error) / self.NOISE) ** 2), 0.1)
+                after = after + trust * error / min(self.measurements, self.MEMORY)
+        self.correction = after
+        along = ((wanted + 1) / len(wanted))[:, None]
+        shift, log_a = (before + along * (after - before)).T
+        a = np.exp(log_a)
+        return Pose(a, FACE_CENTRE + shift - a * FACE_CENTRE)
+
+
+__all__ = ["FACE_CENTRE", "FACE_HEIGHT", "RIGID_LANDMARKS", "AlignedFaces", "FaceAligner", "Pose", "fit_pose"]

@@ -1,0 +1,644 @@
+"""From frames to steady face crops, in one streaming pass: find faces, follow them, cut them out.
+
+BlazeFace looks at key frames only; between them FaceMesh follows a face from its own last landmarks, on every few
+frames. Where two neighbouring looks disagree, a face has come or gone in between, and every frame between them is
+looked at: so coverage is exact to the frame at a fraction of the cost. Steadiness comes from `face_alignment_fedn.py`.
+
+Work goes chunk by chunk (`FaceCropper.CHUNK` frames, whatever the batches of the reader), so memory does not grow with
+the video, and results do not depend on how it was read.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .face_alignment_fedn import FaceAligner
+from .face_nets_fedn import WEIGHTS_DIR, load_face_net
+from .video_io_fedn import FrameBatch
+
+RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners, as FaceMesh numbers them
+
+
+class Roi(NamedTuple):
+    """A square turned with the face: centre (x, y) and side in pixels, roll in radians (positive: clockwise)."""
+
+    x: float
+    y: float
+    side: float
+    roll: float
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Aligned crops of consecutive frames, and where they come from.
+
+    Args:
+        crops: uint8 (N, S, S, 3); black where there is no face.
+        mask: bool (N,), True where there is one.
+        time_s, native_frame: of each frame, as in `FrameBatch`.
+        frame: int64 (N,), position of each frame in the stream that was read, from 0.
+        face_id: int64 (N,), number of the track, -1 where there is no face.
+        confidence: float32 (N,), probability that the crop shows a face; 0 where there is none.
+        face_size_px: float32 (N,), height of the face (forehead to chin) in pixels of the frame; 0 where there is none.
+        fit: float32 (N,), how well the frame could be registered to the face's template, 0 to 1.
+        landmarks: float32 (N, 468, 2) in units of the crop's side; NaN where there is no face.
+        transforms: float64 (N, 2, 3), from crop pixels to frame pixels; NaN where there is no face.
+    """
+
+    crops: torch.Tensor
+    mask: np.ndarray
+    time_s: np.ndarray
+    native_frame: np.ndarray
+    frame: np.ndarray
+    face_id: np.ndarray
+    confidence: np.ndarray
+    face_size_px: np.ndarray
+    fit: np.ndarray
+    landmarks: np.ndarray
+    transforms: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    @classmethod
+    def empty(cls, batch: FrameBatch, first: int, image_size: int) -> "CropBatch":
+        """No face anywhere yet."""
+        n = len(batch)
+        return cls(
+            crops=torch.zeros(n, image_size, image_size, 3, dtype=torch.uint8),
+            mask=np.zeros(n, bool),
+            time_s=batch.time_s,
+            native_frame=batch.native_frame,
+            frame=np.arange(first, first + n),
+            face_id=np.full(n, -1),
+            confidence=np.zeros(n, np.float32),
+            face_size_px=np.zeros(n, np.float32),
+            fit=np.zeros(n, np.float32),
+            landmarks=np.full((n, 468, 2), np.nan, np.float32),
+            transforms=np.full((n, 2, 3), np.nan),
+        )
+
+    def __getitem__(self, part: slice) -> "CropBatch":
+        return CropBatch(**{name: value[part] for name, value in vars(self).items()})
+
+
+class FaceFinder:
+    """BlazeFace and FaceMesh with their pre- and post-processing.
+
+    Args:
+        device: where the networks run.
+        weights_dir: folder with their safetensors files.
+    """
+
+    MIN_SCORE = 0.5  # of a detection
+    MIN_PRESENCE = 0.5  # of a face under its landmarks
+    MIN_FACE_PX = 32.0  # smaller faces have no expression that could be read
+
+    def __init__(self, device: str | torch.device = "cpu", weights_dir=WEIGHTS_DIR):
+        names = ("blazeface_short_range", "blazeface_full_range", "facemesh468")
+        self.short, self.full, self.mesh = (load_face_net(name, device, weights_dir) for name in names)
+        self.device = torch.device(device)
+
+    def find(self, frame: torch.Tensor) -> list["Face"]:
+        """Faces of a frame (H, W, 3) uint8, the largest first.
+
+        Near faces are looked for first; only when there are none, far ones, and then in overlapping tiles.
+        """
+        rois = self._detect(self.short, frame[None]) or self._detect(self.full, frame[None])
+        faces = self._confirm(frame, rois)
+        if not faces:
+            tiles, corners = _tiles(frame)
+            faces = self._confirm(frame, self._detect(self.full, tiles, corners))
+        faces = [face for face in faces if face.size_px >= self.MIN_FACE_PX]
+        return sorted(faces, key=lambda face: -face.size_px)
+
+    def look(self, frames: list[torch.Tensor], rois: list[Roi]) -> list["Face | None"]:
+        """The face under each region of each frame (H, W, 3) uint8, or None."""
+        if not frames:
+            return []
+        size = self.mesh.input_size
+        crops = torch.cat(
+            [_turned_crop(frame, roi, size, self.device) for frame, roi in zip(frames, rois, strict=True)]
+        )
+        points, presence = self.mesh(crops.contiguous(memory_format=torch.channels_last) / 255)
+        points, presence = points[..., :2].cpu().numpy(), presence.sigmoid().cpu().numpy()
+        faces = []
+        for roi, p, probability in zip(rois, points, presence, strict=True):
+            z = (p[:, 0] + 1j * p[:, 1]) / size - (0.5 + 0.5j)
+            z = z * roi.side * np.exp(1j * roi.roll) + (roi.x + 1j * roi.y)
+            found = probability >= self.MIN_PRESENCE
+            faces.append(Face(np.stack([z.real, z.imag], -1), float(probability)) if found else None)
+        return faces
+
+    def _confirm(self, frame: torch.Tensor, rois: list[Roi]) -> list["Face"]:
+        """Landmarks say whether a detection is a face; a second look from the first landmarks makes them exact."""
+        first = [face for face in self.look([frame] * len(rois), rois) if face]
+        second = self.look([frame] * len(first), [face.roi for face in first])
+        return _distinct([face for face in second if face])
+
+    def _detect(self, net, images: torch.Tensor, corners: torch.Tensor | None = None) -> list[Roi]:
+        """images (B, H, W, 3) uint8, all of one picture; `corners` (B, 2) says where each lies in it."""
+        height, width = images.shape[1:3]
+        size = net.input_size
+        scale = size / max(height, width)
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        top, left = (size - h) // 2, (size - w) // 2
+        x = F.interpolate(images.permute(0, 3, 1, 2), (h, w), mode="bilinear", antialias=True).to(self.device).float()
+        x = F.pad(x / 127.5 - 1, (left, size - w - left, top, size - h - top), value=-1.0)
+        boxes, logits = net(x.contiguous(memory_format=torch.channels_last))
+        scores = logits.clamp(-80, 80).sigmoid().cpu()
+        tile, anchor = torch.nonzero(scores >= self.MIN_SCORE, as_tuple=True)
+        # Each: centre, width and height, then six points (right eye, left eye, nose, mouth, ears), in input pixels.
+        values = boxes.cpu()[tile, anchor].reshape(-1, 8, 2)
+        values[:, [0, 2, 3, 4, 5, 6, 7]] += net.anchors.cpu()[anchor][:, None] * size
+        values[:, [0, 2, 3, 4, 5, 6, 7]] -= torch.tensor([left, top])
+        values *= torch.tensor([width / w, height / h])
+        if corners is not None:
+            values[:, [0, 2, 3, 4, 5, 6, 7]] += corners[tile][:, None]
+        return _merge_detections(values.numpy(), scores[tile, anchor].numpy())
+
+
+@dataclass(frozen=True)
+class Face:
+    """Landmarks float64 (468, 2) in pixels of the frame, and the probability that they lie on a face."""
+
+    landmarks: np.ndarray
+    presence: float
+
+    @property
+    def box(self) -> np.ndarray:
+        """(left, top, right, bottom) of the landmarks, in pixels."""
+        return np.concatenate([self.landmarks.min(0), self.landmarks.max(0)])
+
+    @property
+    def size_px(self) -> float:
+        left, top, right, bottom = self.box
+        return float(max(right - left, bottom - top))
+
+    @property
+    def roi(self) -> Roi:
+        """Where FaceMesh should look in the next frame: the turned box of the landmarks, half as large again."""
+        z = self.landmarks[:, 0] + 1j * self.landmarks[:, 1]
+        roll = float(np.angle(z[LEFT_EYE] - z[RIGHT_EYE]))
+        upright = z * np.exp(-1j * roll)
+        low, high = (upright.real.min(), upright.imag.min()), (upright.real.max(), upright.imag.max())
+        centre = (low[0] + high[0] + 1j * (low[1] + high[1])) / 2 * np.exp(1j * roll)
+        return Roi(centre.real, centre.imag, 1.5 * max(high[0] - low[0], high[1] - low[1]), roll)
+
+
+def _merge_detections(values: np.ndarray, scores: np.ndarray) -> list[Roi]:
+    """Average overlapping detections (M, 8, 2) by score, best first, into regions for FaceMesh."""
+    rois = []
+    boxes = np.concatenate([values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2], 1)
+    left = np.argsort(-scores)
+    while len(left):
+        same = overlap(boxes[left[0]], boxes[left]) > 0.3
+        same[0] = True
+        group = left[same]
+        mean = np.average(values[group], axis=0, weights=scores[group])
+        eyes = mean[3] - mean[2]
+        rois.append(Roi(*mean[0], 1.5 * mean[1].max(), float(np.arctan2(eyes[1], eyes[0]))))
+        left = left[~same]
+    return rois
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without those that lie on a surer one."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.presence):
+        if all(overlap(face.box, other.box[None])[0] < 0.3 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box (4,) with boxes (M, 4): (M,)."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), 1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) + np.prod(box[2:] - box[:2])
+    return shared / np.maximum(areas - shared, 1e-9)
+
+
+def _tiles(frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Overlapping squares (B, side, side, 3) of two thirds of the shorter side, and their corners (B, 2) as (x, y)."""
+    height, width = frame.shape[:2]
+    side = max(1, min(height, width) * 2 // 3)
+    ys, xs = (
+        np.linspace(0, length - side, int(np.ceil((length - side) / (0.6 * side))) + 1).astype(int)
+        for length in (height, width)
+    )
+    corners = [(x, y) for y in ys for x in xs]
+    return torch.stack([frame[y : y + side, x : x + side] for x, y in corners]), torch.tensor(corners)
+
+
+def _turned_crop(frame: torch.Tensor, roi: Roi, size: int, device: torch.device) -> torch.Tensor:
+    """The region of a frame (H, W, 3) uint8, upright, as (1, 3, size, size) float32 from 0 to 255."""
+    height, width = frame.shape[:2]
+    half = roi.side * 0.71  # the corners of a turned square
+    left, right = (int(np.clip(v, 0, width)) for v in (roi.x - half, roi.x + half + 1))
+    top, bottom = (int(np.clip(v, 0, height)) for v in (roi.y - half, roi.y + half + 1))
+    left, top = min(left, width - 1), min(top, height - 1)
+    part = frame[top : max(bottom, top + 1), left : max(right, left + 1)].to(device).permute(2, 0, 1)[None].float()
+    block = int(np.clip(roi.side / size, 1, min(part.shape[-2:])))
+    part = F.avg_pool2d(part, block)
+    a = roi.side / 2 * np.exp(1j * roi.roll) / block
+    b = ((roi.x - left) + 1j * (roi.y - top)) / block
+    h, w = part.shape[-2:]
+    theta = [
+        [a.real * 2 / w, -a.imag * 2 / w, b.real * 2 / w - 1],
+        [a.imag * 2 / h, a.real * 2 / h, b.imag * 2 / h - 1],
+    ]
+    grid = F.affine_grid(
+        torch.tensor([theta], dtype=torch.float32, device=device), (1, 3, size, size), align_corners=False
+    )
+    return F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@dataclass
+class _Track:
+    """One face through time: its number, as it was last seen and when (position in the stream)."""
+
+    id: int
+    aligner: FaceAligner
+    face: Face
+    last_frame: int
+
+
+@dataclass
+class _Span:
+    """Frames of a chunk, without a break, in which a track's face is seen; looks at the first, the last and some."""
+
+    track: _Track
+    looks: dict[int, Face]
+
+    @property
+    def first(self) -> int:
+        return min(self.looks)
+
+    @property
+    def last(self) -> int:
+        return max(self.looks)
+
+    def covers(self, frame: int) -> bool:
+        return self.first <= frame <= self.last
+
+    def near(self, frame: int) -> Face:
+        return self.looks[min(self.looks, key=lambda seen: abs(seen - frame))]
+
+
+class FaceCropper:
+    """Turns batches of frames into batches of aligned face crops.
+
+    Args:
+        image_size: side of the crops in pixels.
+        margin: room around the face on every side, as a part of its height.
+        faces: "largest" follows the largest face and changes over to one that is clearly larger; a number follows the
+            face of that rank (0 the largest); "all" gives every face batches of its own, told apart by `face_id`.
+        landmark_every: frames between two looks of FaceMesh at a followed face.
+        detect_every: frames between two looks of BlazeFace at the whole picture.
+        grey: crops without colour (three equal channels).
+        device: where the networks and the image work run.
+        weights_dir: folder with the networks' safetensors files.
+
+    Example:
+        >>> cropper = FaceCropper(image_size=64)
+        >>> nobody = FrameBatch(torch.zeros(3, 120, 160, 3, dtype=torch.uint8), np.arange(3) / 25, np.arange(3))
+        >>> [batch] = cropper([nobody])
+        >>> batch.mask
+        array([False, False, False])
+    """
+
+    GROUP = 4  # looks at a followed face that are taken together
+    CHUNK = 32  # frames that are worked on together; the look-ahead, and what memory is proportional to
+    MAX_GAP = 30  # frames for which a face may be away and keep its number
+    LARGER = 1.25  # how much larger another face must be to be followed instead
+    SAME_FACE = 0.2  # overlap at which a face that comes back is taken for the one that went
+    CUT = 0.5  # correlation of neighbouring frames below which there is a cut between them
+
+    def __init__(
+        self,
+        image_size: int = 112,
+        *,
+        margin: float = 0.1,
+        faces: str | int = "largest",
+        landmark_every: int = 4,
+        detect_every: int = 15,
+        grey: bool = False,
+        device: str | torch.device = "cpu",
+        weights_dir=WEIGHTS_DIR,
+    ):
+        if faces not in ("largest", "all") and not (isinstance(faces, int) and faces >= 0):
+            raise ValueError(f'faces must be "largest", "all" or a rank from 0, got {faces!r}')
+        for name, value in (
+            ("image_size", image_size),
+            ("landmark_every", landmark_every),
+            ("detect_every", detect_every),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        self.image_size, self.margin, self.faces, self.grey = image_size, margin, faces, grey
+        self.landmark_every, self.detect_every = landmark_every, detect_every
+        self.finder = FaceFinder(device, weights_dir)
+
+    @torch.inference_mode()
+    def __call__(
+        self, batches: Iterable[FrameBatch], *, boxes: np.ndarray | None = None, landmarks: np.ndarray | None = None
+    ) -> Iterator[CropBatch]:
+        """Crops of all frames, in order.
+
+        Args:
+            batches: frames, as a `VideoReader` gives them.
+            boxes: (T, 4) left, top, right, bottom in pixels of each frame, if faces are known; a row of NaN where there
+                is none. Nothing is searched for then.
+            landmarks: (T, 468, 2) of FaceMesh in pixels, likewise; then no face network runs at all.
+
+        Returns:
+            With `faces="all"` one batch per face and chunk, holding the frames since it came into view, and one for
+            frames without any; otherwise one batch per chunk, holding every frame once.
+        """
+        known = None if boxes is None and landmarks is None else _Known(boxes, landmarks)
+        scene = _Scene(self, known)
+        for chunk in _chunks(batches, self.CHUNK):
+            yield from scene.crop(chunk)
+
+    def resize(self, batches: Iterable[FrameBatch]) -> Iterator[CropBatch]:
+        """Frames that are face crops already, as the corpora offer them: scaled to `image_size`, otherwise untouched."""
+        first = 0
+        size = self.image_size
+        for batch in batches:
+            out = CropBatch.empty(batch, first, size)
+            height, width = batch.frames.shape[1:3]
+            scaled = F.interpolate(batch.frames.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
+            out.crops.copy_(self._colour(scaled.permute(0, 2, 3, 1)))
+            out.mask[:], out.face_id[:], out.confidence[:], out.fit[:] = True, 0, 1.0, 1.0
+            out.face_size_px[:] = height
+            out.transforms[:] = [[width / size, 0, 0], [0, height / size, 0]]
+            first += len(batch)
+            yield out
+
+    def _colour(self, crops: torch.Tensor) -> torch.Tensor:
+        if not self.grey:
+            return crops
+        grey = (crops.float() @ crops.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)).round_().to(torch.uint8)
+        return grey[..., None].expand_as(crops)
+
+
+class _Scene:
+    """The state of one pass over a video: who is in view."""
+
+    def __init__(self, cropper: FaceCropper, known: "_Known | None"):
+        self.cropper, self.finder, self.known = cropper, cropper.finder, known
+        self.tracks: list[_Track] = []  # in view, or gone for no more than MAX_GAP frames
+        self.next_id = 0
+        self.start = 0  # position of the chunk in the stream
+        self.thumbnail: torch.Tensor | None = None  # of the frame before the chunk
+        self.frames: torch.Tensor  # of the chunk, (N, H, W, 3) uint8
+        self.knots: list[int]  # frames of the current part that are looked at while a face is followed
+
+    def crop(self, chunk: FrameBatch) -> Iterator[CropBatch]:
+        self.frames = chunk.frames.to(self.finder.device)
+        spans: list[_Span] = []
+        for first, last, after_cut in self._parts():
+            if after_cut:
+                self.tracks = []
+            self.tracks = [t for t in self.tracks if self.start + first - t.last_frame <= self.cropper.MAX_GAP]
+            every = self.cropper.landmark_every
+            self.knots = [i for i in range(first, last + 1) if i in (first, last) or (self.start + i) % every == 0]
+            spans += self._search(first, last) if self.known is None else self._given(first, last)
+        out = CropBatch.empty(chunk, self.start, self.cropper.image_size)
+        if self.cropper.faces == "all":
+            yield from self._each(out, spans)
+        else:
+            for span in spans:
+                self._fill(out, span)
+            yield out
+        self.start += len(chunk)
+
+    def _parts(self) -> list[tuple[int, int, bool]]:
+        """First and last frames of the parts of the chunk between cuts, and whether a cut lies before each."""
+        step = max(1, min(self.frames.shape[1:3]) // 48)
+        small = self.frames[:, step // 2 :: step, step // 2 :: step].float().mean(-1).flatten(1)
+        small = small - small.mean(1, keepdim=True)
+        before = torch.cat([small[:1] if self.thumbnail is None else self.thumbnail, small[:-1]])
+        self.thumbnail = small[-1:]
+        # The constant keeps noise in two dark frames from counting as a difference.
+        flat = 4.0 * small.shape[1]
+        correlation = ((small * before).sum(1) + flat) / (small.norm(dim=1) * before.norm(dim=1) + flat)
+        cuts = (correlation < self.cropper.CUT).nonzero()[:, 0].tolist()
+        starts = sorted({0, *cuts})
+        ends = [start - 1 for start in starts[1:]] + [len(self.frames) - 1]
+        return [(start, end, start in cuts) for start, end in zip(starts, ends, strict=True)]
+
+    # --- finding and following ------------------------------------------------------------------------------------
+
+    def _search(self, first: int, last: int) -> list[_Span]:
+        """Where which face is seen in the frames first to last, which hold no cut."""
+        spans = []
+        for track in self.tracks:
+            if track.last_frame == self.start + first - 1:
+                span = _Span(track, {})
+                self._extend(span, first - 1, last)
+                spans += [span] if span.looks else []
+        searched = first - 1  # the last frame in which faces were searched for
+        for key in range(first, last + 1):
+            alone = not any(span.covers(key) for span in spans)
+            if (self.start + key) % self.cropper.detect_every == 0 or (alone and key in (first, last)):
+                for face in self._newcomers(key, spans):
+                    self._begin(face, key, last, searched, spans)
+                searched = key
+        return spans
+
+    def _newcomers(self, key: int, spans: list[_Span]) -> list[Face]:
+        """Faces in a key frame that are to be followed from now on; a much larger one takes over."""
+        faces = self.finder.find(self.frames[key])
+        present = [span for span in spans if span.covers(key)]
+        followed = [span.near(key) for span in present]
+        others = [f for f in faces if all(overlap(f.box, g.box[None])[0] < self.cropper.SAME_FACE for g in followed)]
+        if self.cropper.faces == "all":
+            return others
+        if not followed:
+            rank = 0 if self.cropper.faces == "largest" else self.cropper.faces
+            return faces[rank : rank + 1]
+        if (
+            self.cropper.faces == "largest"
+            and others
+            and others[0].size_px > self.cropper.LARGER * followed[0].size_px
+        ):
+            [span] = present
+            span.looks = {i: face for i, face in span.looks.items() if i < key}
+            if span.looks:
+                self._extend(span, span.last, key - 1)
+            else:
+                spans.remove(span)
+            self.tracks.remove(span.track)
+            return others[:1]
+        return []
+
+    def _begin(self, face: Face, key: int, last: int, searched: int, spans: list[_Span]) -> None:
+        """Add the span of a new or a returned face, around the key frame in which it was found."""
+        gone = [track for track in self.tracks if track.last_frame < self.start + key]
+        shared = [overlap(face.box, track.face.box[None])[0] for track in gone]
+        if shared and max(shared) > self.cropper.SAME_FACE:
+            track = gone[int(np.argmax(shared))]
+        else:
+            track = _Track(self.next_id, self._aligner(), face, self.start + key)
+            self.tracks.append(track)
+            self.next_id += 1
+        # It may have been there before it was found: since the last search, or since this lane was last taken.
+        taken = [s.last for s in spans if s.last < key and (s.track is track or self.cropper.faces != "all")]
+        span = _Span(track, {key: face})
+        self._extend(span, key, max([searched, *taken]) + 1)
+        track.face = face
+        self._extend(span, key, last)
+        track.aligner = self._aligner()
+        spans.append(span)
+
+    def _extend(self, span: _Span, edge: int, end: int) -> None:
+        """Follow a span's face from frame `edge`, where it is as in `track.face`, until frame `end` or until it is gone."""
+        track = span.track
+        step = 1 if end >= edge else -1
+        ahead = [i for i in self.knots[::step] if (i - edge) * step > 0 and (end - i) * step >= 0]
+        ahead += [end] if end != edge and end not in ahead else []
+        while ahead:
+            group, ahead = ahead[: self.cropper.GROUP], ahead[self.cropper.GROUP :]
+            for knot, face in zip(group, self._look(group, track.face), strict=True):
+                # Gone at the knot, or moved too fast for one stride: go step by step.
+                steps = [knot] if face else range(edge + step, knot + step, step)
+                for i in steps:
+                    face = face or self._look([i], track.face)[0]
+                    if face is None:
+                        return
+                    span.looks[i] = track.face = face
+                    track.last_frame = max(track.last_frame, self.start + i)
+                    face = None
+                edge = knot
+
+    def _look(self, indices: list[int], face: Face) -> list[Face | None]:
+        """Look in frames where the face was last; once more where it has moved far from there."""
+        roi = face.roi
+        seen = self.finder.look([self.frames[i] for i in indices], [roi] * len(indices))
+        far = [n for n, f in enumerate(seen) if f and np.hypot(f.roi.x - roi.x, f.roi.y - roi.y) > 0.1 * roi.side]
+        again = self.finder.look([self.frames[indices[n]] for n in far], [seen[n].roi for n in far])
+        for n, f in zip(far, again, strict=True):
+            seen[n] = f
+        return seen
+
+    # --- faces that are known already -----------------------------------------------------------------------------
+
+    def _given(self, first: int, last: int) -> list[_Span]:
+        """Spans of the user's own boxes or landmarks; a face keeps its number until a frame without one."""
+        spans: list[_Span] = []
+        for i in range(first, last + 1):
+            item = self.known.at(self.start + i)
+            if isinstance(item, Roi):
+                wanted = i in self.knots or not self.known.present(self.start + i - 1, self.start + i + 1)
+                item = self.finder.look([self.frames[i]], [item])[0] if wanted else None
+                if not wanted:
+                    continue
+            if item is None:
+                self.tracks = []
+                continue
+            if not self.tracks:
+                self.tracks = [_Track(self.next_id, self._aligner(), item, self.start + i)]
+                self.next_id += 1
+            if not spans or spans[-1].track is not self.tracks[0]:
+                spans.append(_Span(self.tracks[0], {}))
+            spans[-1].looks[i] = item
+            self.tracks[0].last_frame = self.start + i
+        return spans
+
+    # --- cutting out ----------------------------------------------------------------------------------------------
+
+    def _aligner(self) -> FaceAligner:
+        return FaceAligner(self.cropper.image_size, self.cropper.margin)
+
+    def _fill(self, out: CropBatch, span: _Span) -> None:
+        """Put the crops of a span at their place among the frames of the chunk."""
+        part = slice(span.first, span.last + 1)
+        index = np.array(sorted(span.looks)) - span.first
+        faces = [span.looks[i] for i in sorted(span.looks)]
+        aligned = span.track.aligner(self.frames[part], index, np.stack([face.landmarks for face in faces]))
+        out.crops[part] = self.cropper._colour(aligned.crops).cpu()
+        out.mask[part] = True
+        out.face_id[part] = span.track.id
+        out.confidence[part] = np.interp(np.arange(len(out.mask[part])), index, [face.presence for face in faces])
+        out.face_size_px[part], out.fit[part] = aligned.face_size_px, aligned.fit
+        out.landmarks[part], out.transforms[part] = aligned.landmarks, aligned.transforms
+
+    def _each(self, out: CropBatch, spans: list[_Span]) -> Iterator[CropBatch]:
+        """One batch per face; then the frames without any."""
+        unseen = np.ones(len(out), bool)
+        for track in {span.track.id: span.track for span in spans}.values():
+            own = [span for span in spans if span.track is track]
+            chunk = FrameBatch(self.frames, out.time_s, out.native_frame)
+            batch = CropBatch.empty(chunk, self.start, self.cropper.image_size)
+            for span in own:
+                self._fill(batch, span)
+            unseen &= ~batch.mask
+            yield batch[min(span.first for span in own) : max(span.last for span in own) + 1]
+        if unseen.any():
+            yield out[np.flatnonzero(unseen)]
+
+
+class _Known:
+    """Boxes or landmarks that the user brought, by position in the stream."""
+
+    def __init__(self, boxes: np.ndarray | None, landmarks: np.ndarray | None):
+        if boxes is not None and landmarks is not None:
+            raise ValueError("pass boxes or landmarks, not both: landmarks say where the face is")
+        self.is_boxes = boxes is not None
+        self.values = np.asarray(boxes if self.is_boxes else landmarks, np.float64)
+        tail = (4,) if self.is_boxes else (468, 2)
+        if self.values.ndim != 1 + len(tail) or self.values.shape[1:] != tail:
+            name, shape = ("boxes", "(T, 4)") if self.is_boxes else ("landmarks", "(T, 468, 2)")
+            raise ValueError(f"{name} must have shape {shape}, one row per frame read, got {self.values.shape}")
+
+    def present(self, *frames: int) -> bool:
+        """Whether there is a face in all of these frames."""
+        return all(0 <= i < len(self.values) and np.isfinite(self.values[i]).all() for i in frames)
+
+    def at(self, frame: int) -> Roi | Face | None:
+        if frame >= len(self.values):
+            raise ValueError(
+                f"boxes or landmarks for {len(self.values)} frames, but the video goes on at frame {frame}"
+            )
+        if not self.present(frame):
+            return None
+        if not self.is_boxes:
+            return Face(self.values[frame], 1.0)
+        left, top, right, bottom = self.values[frame]
+        return Roi((left + right) / 2, (top + bottom) / 2, 1.5 * max(right - left, bottom - top), 0.0)
+
+
+def _chunks(batches: Iterable[FrameBatch], size: int) -> Iterator[FrameBatch]:
+    """The same frames in batches of `size`, so that results do not depend on how they were read."""
+    waiting: list[FrameBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        while sum(map(len, waiting)) >= size:
+            joined = _join(waiting)
+            yield _part(joined, slice(0, size))
+            waiting = [_part(joined, slice(size, None))] if len(joined) > size else []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(batches: list[FrameBatch]) -> FrameBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return FrameBatch(
+        torch.cat([batch.frames for batch in batches]),
+        np.concatenate([batch.time_s for batch in batches]),
+        np.concatenate([batch.native_frame for batch in batches]),
+    )
+
+
+def _part(batch: FrameBatch, part: slice) -> FrameBatch:
+    return FrameBatch(batch.frames[part], batch.time_s[part], batch.native_frame[part])
+
+
+__all__ = ["CropBatch", "Face", "FaceCropper", "FaceFinder", "Roi"]
