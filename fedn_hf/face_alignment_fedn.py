@@ -140,6 +140,9 @@ class _Region:
     def local(self, pose: Pose) -> Pose:
         return Pose(pose.a / self.factor, (pose.b - self.origin) / self.factor)
 
+    def part(self, part: slice) -> "_Region":
+        return _Region(self.images[part], self.origin, self.factor)
+
     @classmethod
     def cut(cls, frames: torch.Tensor, pose: Pose, side: float, image_size: int) -> "_Region":
         """frames (N, H, W, 3) uint8; `side` of the crop in face units."""
@@ -188,7 +191,7 @@ class _Template:
     def __init__(self, region: _Region, index: int, pose: Pose):
         """From frame `index` of the region, where the face has `pose` (1 entry, in the region's pixels)."""
         self.levels = []
-        only = _Region(region.images[index : index + 1], region.origin, region.factor)
+        only = region.part(slice(index, index + 1))
         for step, iterations in self.LEVELS:
             q, weight = _rigid_points(step, region.images.device)
             offsets = q.new_tensor([[0, 0], [step, 0], [-step, 0], [0, step], [0, -step]])
@@ -196,8 +199,8 @@ class _Template:
             here, right, left, below, above = values.reshape(5, -1)
             gx, gy = (right - left) / (2 * step), (below - above) / (2 * step)
             x, y = (q - q.new_tensor([0.0, FACE_CENTRE.imag])).T
-            jacobian = torch.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, torch.ones_like(x), here], -1)
-            squares = (jacobian[:, :, None] * jacobian[:, None]).reshape(-1, 36)
+            jacobian = torch.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, *_light(here, q).T], -1)
+            squares = (jacobian[:, :, None] * jacobian[:, None]).flatten(1)
             self.levels.append((step, iterations, q, weight, here, jacobian, squares))
 
     def register(self, region: _Region, start: Pose) -> tuple[Pose, np.ndarray]:
@@ -208,21 +211,19 @@ class _Template:
         return pose, fit
 
     def _refine(self, grey: _Grey, pose, iterations, q, weight, here, jacobian, squares) -> tuple[Pose, np.ndarray]:
-        light = None  # offset and gain of the last solution
+        shades = _light(here, q)
+        light = torch.linalg.lstsq(weight[:, None].sqrt() * shades, ((grey.at(pose, q) - here) * weight.sqrt()).T)
+        light = light.solution.T  # (N, 4)
         for _ in range(iterations):
             values = grey.at(pose, q)
             difference = values - here
-            if light is None:
-                light = _fit_light(difference, here, weight)
-            residual = (difference - light[:, :1] - light[:, 1:] * here).abs()
+            residual = (difference - light @ shades.T).abs()
             scale = 1.5 * (weight * residual).sum(1, keepdim=True) / weight.sum() + 1.0
             robust = weight / (1 + (residual / scale) ** 2) ** 2
-            normal = (robust @ squares).reshape(-1, 6, 6).double()
+            normal = (robust @ squares).unflatten(1, (8, 8)).double()
             ridge = 1e-9 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
             right_side = ((robust * difference) @ jacobian).double()
-            step = torch.linalg.solve(
-                normal + ridge * torch.eye(6, dtype=normal.dtype, device=normal.device), right_side
-            )
+            step = torch.linalg.solve(normal + ridge * torch.eye(8).to(normal), right_side)
             light = step[:, 4:].to(here.dtype)
             move = step[:, :4].cpu().numpy()
             turn, shift = 1 + move[:, 2] + 1j * move[:, 3], move[:, 0] + 1j * move[:, 1]
@@ -244,13 +245,9 @@ def _rigid_points(step: float, device: torch.device) -> tuple[torch.Tensor, torc
     return torch.stack([x[keep], y[keep]], -1).to(device), weight[keep].to(device)
 
 
-def _fit_light(difference: torch.Tensor, here: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Offset and gain (N, 2) that explain most of a brightness difference (N, P)."""
-    w = weight / weight.sum()
-    centred = here - (w * here).sum()
-    mean = (w * difference).sum(1)
-    gain = (w * centred * difference).sum(1) / ((w * centred**2).sum() + 1e-6)
-    return torch.stack([mean - gain * (w * here).sum(), gain], -1)
+def _light(here: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """How brightness may change at P points without anything moving, (P, 4): offset, gain, gain from side to side."""
+    return torch.stack([torch.ones_like(here), here, here * q[:, 0], here * q[:, 1]], -1)
 
 
 def _correlation(values: torch.Tensor, here: torch.Tensor, weight: torch.Tensor) -> np.ndarray:
@@ -287,15 +284,19 @@ class FaceAligner:
         margin: room around the face, as a part of its height, on every side.
     """
 
-    MIN_FIT = 0.5  # correlation below which a frame follows its landmarks
+    MIN_FIT = 0.4  # correlation below which a frame follows its landmarks
+    RENEW_FIT = 0.85  # correlation below which a new template is taken
+    MAX_RENEWALS = 4  # of the template in one chunk
+    MAX_MOVE = 0.2  # face units, or log of size and roll: farther from the landmarks registration is not believed
     MEMORY = 30  # landmark measurements that the correction averages over
     NOISE = np.array([0.003, 0.004])  # their usual scatter: place in face units; log size and angle
+
+    WRONG = 0.05  # errors that no expression makes: registration has gone astray
 
     def __init__(self, image_size: int = 112, margin: float = 0.1):
         self.image_size = image_size
         self.side = FACE_HEIGHT * (1 + 2 * margin)
         self.template: _Template | None = None
-        self.template_fit: float | None = None
         self.offset = Pose(np.ones(1, complex), np.zeros(1, complex))  # landmark pose -> registered pose, lately
         self.correction: np.ndarray | None = None  # complex (2,): shift at the face's centre, log of size and roll
         self.measurements = 0
@@ -330,30 +331,37 @@ class FaceAligner:
         return torch.stack([x, y], -1).reshape(-1, 2)
 
     def _register(self, region: _Region, rough: Pose) -> tuple[Pose, np.ndarray]:
-        start = rough.after(self.offset)
+        """Registered poses in pixels of the frames, and how well each fits; near the landmarks' where nothing fits."""
+        start = region.local(rough.after(self.offset))
+        pose, fit = Pose(start.a.copy(), start.b.copy()), np.zeros(len(rough))
         if self.template is None:
-            self.template = _Template(region, 0, region.local(start[0]))
-        local, fit = self.template.register(region, region.local(start))
-        moved = region.local(start).inverse().after(local)
-        lost = (fit < self.MIN_FIT) | (np.abs(moved(FACE_CENTRE) - FACE_CENTRE) > 0.15) | (np.abs(moved.a - 1) > 0.1)
-        fit = np.where(lost, 0.0, fit)
-        registered = Pose(
-            np.where(lost, start.a, local.a * region.factor),
-            np.where(lost, start.b, local.b * region.factor + region.origin),
-        )
+            self.template = _Template(region, 0, start[0])
+        first = 0
+        for renewals in range(self.MAX_RENEWALS + 1):
+            rest = slice(first, None)
+            pose.a[rest], pose.b[rest], fit[rest] = self._trusted(region.part(rest), start[rest])
+            bad = first + np.flatnonzero(fit[rest] < self.RENEW_FIT)
+            if not len(bad) or renewals == self.MAX_RENEWALS:
+                break
+            # The face looks different from here on: the head has turned, the light has changed.
+            first = max(int(bad[0]), first + 1)
+            self.template = _Template(region, first - 1, pose[first - 1])
+            if first == len(fit):
+                break
+        registered = Pose(pose.a * region.factor, pose.b * region.factor + region.origin)
         self.offset = rough[-1].inverse().after(registered[-1])
-        self._renew_template(region, registered, fit)
         return registered, fit
 
-    def _renew_template(self, region: _Region, registered: Pose, fit: np.ndarray) -> None:
-        """Take a new template when the face looks different for good: the head has turned, the light has changed."""
-        usual = float(np.median(fit))
-        if self.template_fit is None:
-            self.template_fit = usual
-        elif usual < 0.9 * self.template_fit:
-            best = len(fit) - 1 - int(np.argmax(fit[::-1] >= usual))
-            self.template = _Template(region, best, region.local(registered[best]))
-            self.template_fit = None
+    def _trusted(self, region: _Region, start: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Poses (as a and b) registered to the template, drawn back to the start as the match becomes doubtful."""
+        found, fit = self.template.register(region, start)
+        move = start.inverse().after(found)
+        log_a, shift = np.log(move.a), move(FACE_CENTRE) - FACE_CENTRE
+        far = np.maximum(np.abs(log_a), np.abs(shift)) / self.MAX_MOVE
+        trust = np.clip((fit - self.MIN_FIT) / 0.2, 0, 1) * np.clip(2 - 2 * far, 0, 1)
+        a = np.exp(trust * log_a)
+        pose = start.after(Pose(a, FACE_CENTRE + trust * shift - a * FACE_CENTRE))
+        return pose.a, pose.b, fit * trust
 
     def _correct(self, difference: Pose, index: np.ndarray, wanted: np.ndarray) -> Pose:
         """Slow robust mean of where the landmarks have the face, seen from where registration has it."""
@@ -367,6 +375,7 @@ class FaceAligner:
                 self.measurements += 1
                 error = value - after
                 trust = np.maximum(1 / (1 + (np.abs(error) / self.NOISE) ** 2), 0.1)
+                trust[np.abs(error) > self.WRONG] = 1.0
                 after = after + trust * error / min(self.measurements, self.MEMORY)
         self.correction = after
         along = ((wanted + 1) / len(wanted))[:, None]
