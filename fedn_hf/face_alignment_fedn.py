@@ -17,6 +17,7 @@ unit the distance of the outer eye corners, x to the subject's left, y down) to 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -130,52 +131,77 @@ def _between(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.nd
 
 
 @dataclass
-class _Region:
-    """The part of consecutive frames that holds one face, averaged down to about twice the crop's resolution."""
+class Region:
+    """A part of consecutive frames, scaled down to the resolution that is wanted of it."""
 
     images: torch.Tensor  # (N, 3, h, w) float32, 0 to 255
     origin: complex  # upper left corner in pixels of the frame
-    factor: int  # frame pixels per region pixel
-
-    def local(self, pose: Pose) -> Pose:
-        return Pose(pose.a / self.factor, (pose.b - self.origin) / self.factor)
-
-    def part(self, part: slice) -> "_Region":
-        return _Region(self.images[part], self.origin, self.factor)
+    factor: np.ndarray  # (2,) frame pixels per region pixel, along x and y; equal but for rounding
 
     @classmethod
-    def cut(cls, frames: torch.Tensor, pose: Pose, side: float, image_size: int) -> "_Region":
-        """frames (N, H, W, 3) uint8; `side` of the crop in face units."""
+    def cut(cls, frames: torch.Tensor, centre: np.ndarray, half: float, spacing: float) -> "Region":
+        """Squares around the centres (N,) of frames (N, H, W, 3) uint8, all `half` pixels to every side.
+
+        What is finer than `spacing` pixels is filtered out. Scaling works on bytes: a large face in floats would be
+        many times the size of the batch.
+        """
         height, width = frames.shape[1:3]
-        half = 0.75 * side * np.abs(pose.a).max()  # the crop's corners, turned, and room for registration
-        centre = pose(FACE_CENTRE)
-        left, top = int(max(0, (centre.real - half).min())), int(max(0, (centre.imag - half).min()))
-        right = int(np.clip(np.ceil((centre.real + half).max()), left + 8, width))
-        bottom = int(np.clip(np.ceil((centre.imag + half).max()), top + 8, height))
-        left, top = min(left, right - 8), min(top, bottom - 8)
-        factor = int(np.clip(side * np.abs(pose.a).min() / image_size, 1, min(right - left, bottom - top) // 8 or 1))
-        # One frame at a time: a large face in floats would be many times the size of the batch.
-        images = [F.avg_pool2d(frame[top:bottom, left:right].permute(2, 0, 1).float(), factor) for frame in frames]
-        return cls(torch.stack(images), complex(left, top), factor)
+        left, right = _bounds((centre.real - half).min(), (centre.real + half).max(), width)
+        top, bottom = _bounds((centre.imag - half).min(), (centre.imag + half).max(), height)
+        part = frames[:, top:bottom, left:right].permute(0, 3, 1, 2)
+        size = np.array([right - left, bottom - top])
+        if spacing > 1:
+            wanted = np.maximum(8, np.round(size / spacing)).astype(int)
+            part = F.interpolate(part, (int(wanted[1]), int(wanted[0])), mode="bilinear", antialias=True)
+        return cls(part.float(), complex(left, top), size / np.array([part.shape[3], part.shape[2]]))
+
+    @cached_property
+    def grey(self) -> torch.Tensor:
+        """Brightness, (N, 1, h, w)."""
+        red, green, blue = self.images.unbind(1)
+        return red.mul(0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114)[:, None]
+
+    def at(self, pose: "Pose", q: torch.Tensor) -> torch.Tensor:
+        """Colours (N, 3, P) of points q (P, 2), by poses in pixels of the frame."""
+        return sample(self.images, self.points(pose, q))
+
+    def points(self, pose: "Pose", q: torch.Tensor) -> torch.Tensor:
+        """Points q (P, 2) in the region's own pixels, (N, P, 2), by poses in pixels of the frame."""
+        local = pixel_points(Pose(pose.a, pose.b - self.origin), q)
+        return local / local.new_tensor(self.factor)
+
+
+def _bounds(low: float, high: float, length: int) -> tuple[int, int]:
+    """Whole pixels from low to high, within the picture and at least 8 of them where it has as many."""
+    first = int(np.clip(np.floor(low), 0, max(0, length - 8)))
+    return first, int(np.clip(np.ceil(high), min(first + 8, length), length))
+
+
+def unit_grid(size: int, device: torch.device) -> torch.Tensor:
+    """Centres (size * size, 2) of a square grid over the unit square, row by row."""
+    centres = (torch.arange(size, device=device) + 0.5) / size
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2)
 
 
 @dataclass
 class _Grey:
-    """Brightness of a region, (N, 1, h, w), averaged over blocks so that nothing finer than a spacing is left."""
+    """Brightness of a part of a region's frames, averaged over blocks so that nothing finer than a spacing is left."""
 
+    region: Region
     image: torch.Tensor
     block: int
 
     @classmethod
-    def of(cls, region: _Region, pose: Pose, step: float) -> "_Grey":
-        weights = region.images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-        grey = (region.images * weights).sum(1, keepdim=True)
-        block = int(np.clip(step * np.abs(pose.a).mean(), 1, min(grey.shape[-2:]) // 2))
-        return cls(F.avg_pool2d(grey, block), block)
+    def of(cls, region: Region, part: slice, pose: Pose, step: float) -> "_Grey":
+        """`part` picks the frames, `pose` says how large the face is, `step` is the spacing in face units."""
+        grey = region.grey[part]
+        block = int(np.clip(step * np.abs(pose.a).mean() / region.factor.max(), 1, min(grey.shape[-2:]) // 2))
+        return cls(region, F.avg_pool2d(grey, block) if block > 1 else grey, block)
 
     def at(self, pose: Pose, q: torch.Tensor) -> torch.Tensor:
-        """Values (N, P) at face points q (P, 2)."""
-        return sample(self.image, pixel_points(pose, q) / self.block)[:, 0]
+        """Values (N, P) at face points q (P, 2), by poses in pixels of the frame."""
+        return sample(self.image, self.region.points(pose, q) / self.block)[:, 0]
 
 
 class _Template:
@@ -188,14 +214,14 @@ class _Template:
     LEVELS = ((0.05, 4), (0.025, 6))  # (spacing of the points in face units, iterations at most)
     CONVERGED = 4e-4  # face units; about 0.02 pixels of a crop of 112
 
-    def __init__(self, region: _Region, index: int, pose: Pose):
-        """From frame `index` of the region, where the face has `pose` (1 entry, in the region's pixels)."""
+    def __init__(self, region: Region, index: int, pose: Pose):
+        """From frame `index` of the region, where the face has `pose` (1 entry)."""
         self.levels = []
-        only = region.part(slice(index, index + 1))
+        only = slice(index, index + 1)
         for step, iterations in self.LEVELS:
             q, weight = _rigid_points(step, region.images.device)
             offsets = q.new_tensor([[0, 0], [step, 0], [-step, 0], [0, step], [0, -step]])
-            values = _Grey.of(only, pose, step).at(pose, (q[None] + offsets[:, None]).reshape(-1, 2))
+            values = _Grey.of(region, only, pose, step).at(pose, (q[None] + offsets[:, None]).reshape(-1, 2))
             here, right, left, below, above = values.reshape(5, -1)
             gx, gy = (right - left) / (2 * step), (below - above) / (2 * step)
             x, y = (q - q.new_tensor([0.0, FACE_CENTRE.imag])).T
@@ -203,11 +229,11 @@ class _Template:
             squares = (jacobian[:, :, None] * jacobian[:, None]).flatten(1)
             self.levels.append((step, iterations, q, weight, here, jacobian, squares))
 
-    def register(self, region: _Region, start: Pose) -> tuple[Pose, np.ndarray]:
-        """Poses (N) in the region's pixels from first guesses, and how well each frame fits: correlation (N,)."""
+    def register(self, region: Region, part: slice, start: Pose) -> tuple[Pose, np.ndarray]:
+        """Poses (N) from first guesses, and how well each frame fits: correlation (N,)."""
         pose = start
         for step, *level in self.levels:
-            pose, fit = self._refine(_Grey.of(region, start, step), pose, *level)
+            pose, fit = self._refine(_Grey.of(region, part, start, step), pose, *level)
         return pose, fit
 
     def _refine(self, grey: _Grey, pose, iterations, q, weight, here, jacobian, squares) -> tuple[Pose, np.ndarray]:
@@ -302,15 +328,18 @@ class FaceAligner:
         self.measurements = 0
 
     def __call__(self, frames: torch.Tensor, index: np.ndarray, landmarks: np.ndarray) -> AlignedFaces:
-        """frames (N, H, W, 3) uint8; landmarks (K, 468, 2) known at frames `index` (K,), the first and last included."""
+        """frames (N, H, W, 3) uint8; landmarks (K, 468, 2) known at frames `index` (K,), first and last included."""
         wanted = np.arange(len(frames))
         measured = fit_pose(landmarks)
         rough = measured.at(index, wanted)
-        region = _Region.cut(frames, rough, self.side, self.image_size)
+        # The corners of the turned crop, and room for registration; half as fine again as the crops will be.
+        reach = (np.abs(rough.a.real) + np.abs(rough.a.imag)).max() * self.side / 2 + 0.1 * np.abs(rough.a).max()
+        spacing = np.abs(rough.a).min() * self.side / (1.5 * self.image_size)
+        region = Region.cut(frames, rough(FACE_CENTRE), reach, spacing)
         registered, fit = self._register(region, rough)
         pose = registered.after(self._correct(registered[index].inverse().after(measured), index, wanted))
         crop = pose.after(self._crop)  # from crop units to pixels of the frame
-        crops = sample(region.images, pixel_points(region.local(crop), self._grid(frames.device)))
+        crops = region.at(crop, unit_grid(self.image_size, frames.device))
         crops = crops.reshape(len(frames), 3, self.image_size, self.image_size).round_().to(torch.uint8)
         return AlignedFaces(
             crops=crops.permute(0, 2, 3, 1).contiguous(),
@@ -325,21 +354,16 @@ class FaceAligner:
         """From crop units, (0, 0) to (1, 1), to face coordinates."""
         return Pose(np.array([self.side + 0j]), np.array([FACE_CENTRE - self.side * (0.5 + 0.5j)]))
 
-    def _grid(self, device: torch.device) -> torch.Tensor:
-        centres = (torch.arange(self.image_size, device=device) + 0.5) / self.image_size
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
-        return torch.stack([x, y], -1).reshape(-1, 2)
-
-    def _register(self, region: _Region, rough: Pose) -> tuple[Pose, np.ndarray]:
+    def _register(self, region: Region, rough: Pose) -> tuple[Pose, np.ndarray]:
         """Registered poses in pixels of the frames, and how well each fits; near the landmarks' where nothing fits."""
-        start = region.local(rough.after(self.offset))
+        start = rough.after(self.offset)
         pose, fit = Pose(start.a.copy(), start.b.copy()), np.zeros(len(rough))
         if self.template is None:
             self.template = _Template(region, 0, start[0])
         first = 0
         for renewals in range(self.MAX_RENEWALS + 1):
             rest = slice(first, None)
-            pose.a[rest], pose.b[rest], fit[rest] = self._trusted(region.part(rest), start[rest])
+            pose.a[rest], pose.b[rest], fit[rest] = self._trusted(region, rest, start[rest])
             bad = first + np.flatnonzero(fit[rest] < self.RENEW_FIT)
             if not len(bad) or renewals == self.MAX_RENEWALS:
                 break
@@ -348,13 +372,12 @@ class FaceAligner:
             self.template = _Template(region, first - 1, pose[first - 1])
             if first == len(fit):
                 break
-        registered = Pose(pose.a * region.factor, pose.b * region.factor + region.origin)
-        self.offset = rough[-1].inverse().after(registered[-1])
-        return registered, fit
+        self.offset = rough[-1].inverse().after(pose[-1])
+        return pose, fit
 
-    def _trusted(self, region: _Region, start: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _trusted(self, region: Region, part: slice, start: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Poses (as a and b) registered to the template, drawn back to the start as the match becomes doubtful."""
-        found, fit = self.template.register(region, start)
+        found, fit = self.template.register(region, part, start)
         move = start.inverse().after(found)
         log_a, shift = np.log(move.a), move(FACE_CENTRE) - FACE_CENTRE
         far = np.maximum(np.abs(log_a), np.abs(shift)) / self.MAX_MOVE
@@ -384,4 +407,13 @@ class FaceAligner:
         return Pose(a, FACE_CENTRE + shift - a * FACE_CENTRE)
 
 
-__all__ = ["FACE_CENTRE", "FACE_HEIGHT", "RIGID_LANDMARKS", "AlignedFaces", "FaceAligner", "Pose", "fit_pose"]
+__all__ = [
+    "FACE_CENTRE",
+    "FACE_HEIGHT",
+    "RIGID_LANDMARKS",
+    "AlignedFaces",
+    "FaceAligner",
+    "Pose",
+    "Region",
+    "fit_pose",
+]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .face_alignment_fedn import FaceAligner
+from .face_alignment_fedn import FaceAligner, Pose, Region, unit_grid
 from .face_nets_fedn import WEIGHTS_DIR, load_face_net
 from .video_io_fedn import FrameBatch
 
@@ -43,7 +43,7 @@ class CropBatch:
         frame: int64 (N,), position of each frame in the stream that was read, from 0.
         face_id: int64 (N,), number of the track, -1 where there is no face.
         confidence: float32 (N,), probability that the crop shows a face; 0 where there is none.
-        face_size_px: float32 (N,), height of the face (forehead to chin) in pixels of the frame; 0 where there is none.
+        face_size_px: float32 (N,), height of the face (forehead to chin) in frame pixels; 0 where there is none.
         fit: float32 (N,), how well the frame could be registered to the face's template, 0 to 1.
         landmarks: float32 (N, 468, 2) in units of the crop's side; NaN where there is no face.
         transforms: float64 (N, 2, 3), from crop pixels to frame pixels; NaN where there is no face.
@@ -122,7 +122,7 @@ class FaceFinder:
             return []
         size = self.mesh.input_size
         crops = torch.cat(
-            [_turned_crop(frame, roi, size, self.device) for frame, roi in zip(frames, rois, strict=True)]
+            [_turned_crop(frame.to(self.device), roi, size) for frame, roi in zip(frames, rois, strict=True)]
         )
         points, presence = self.mesh(crops.contiguous(memory_format=torch.channels_last) / 255)
         points, presence = points[..., :2].cpu().numpy(), presence.sigmoid().cpu().numpy()
@@ -235,27 +235,13 @@ def _tiles(frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([frame[y : y + side, x : x + side] for x, y in corners]), torch.tensor(corners)
 
 
-def _turned_crop(frame: torch.Tensor, roi: Roi, size: int, device: torch.device) -> torch.Tensor:
+def _turned_crop(frame: torch.Tensor, roi: Roi, size: int) -> torch.Tensor:
     """The region of a frame (H, W, 3) uint8, upright, as (1, 3, size, size) float32 from 0 to 255."""
-    height, width = frame.shape[:2]
-    half = roi.side * 0.71  # the corners of a turned square
-    left, right = (int(np.clip(v, 0, width)) for v in (roi.x - half, roi.x + half + 1))
-    top, bottom = (int(np.clip(v, 0, height)) for v in (roi.y - half, roi.y + half + 1))
-    left, top = min(left, width - 1), min(top, height - 1)
-    part = frame[top : max(bottom, top + 1), left : max(right, left + 1)].to(device).permute(2, 0, 1)[None].float()
-    block = int(np.clip(roi.side / size, 1, min(part.shape[-2:])))
-    part = F.avg_pool2d(part, block)
-    a = roi.side / 2 * np.exp(1j * roi.roll) / block
-    b = ((roi.x - left) + 1j * (roi.y - top)) / block
-    h, w = part.shape[-2:]
-    theta = [
-        [a.real * 2 / w, -a.imag * 2 / w, b.real * 2 / w - 1],
-        [a.imag * 2 / h, a.real * 2 / h, b.imag * 2 / h - 1],
-    ]
-    grid = F.affine_grid(
-        torch.tensor([theta], dtype=torch.float32, device=device), (1, 3, size, size), align_corners=False
-    )
-    return F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    centre = np.array([roi.x + 1j * roi.y])
+    # The corners of a turned square lie 0.71 sides from its centre.
+    region = Region.cut(frame[None], centre, 0.71 * roi.side + 2, roi.side / (1.4 * size))
+    a = roi.side * np.exp(1j * np.array([roi.roll]))
+    return region.at(Pose(a, centre - a * (0.5 + 0.5j)), unit_grid(size, frame.device)).reshape(1, 3, size, size)
 
 
 @dataclass
@@ -352,8 +338,8 @@ class FaceCropper:
 
         Args:
             batches: frames, as a `VideoReader` gives them.
-            boxes: (T, 4) left, top, right, bottom in pixels of each frame, if faces are known; a row of NaN where there
-                is none. Nothing is searched for then.
+            boxes: (T, 4) left, top, right, bottom in pixels of each frame, if faces are known; a row of NaN where
+                there is none. Nothing is searched for then.
             landmarks: (T, 468, 2) of FaceMesh in pixels, likewise; then no face network runs at all.
 
         Returns:
@@ -366,7 +352,7 @@ class FaceCropper:
             yield from scene.crop(chunk)
 
     def resize(self, batches: Iterable[FrameBatch]) -> Iterator[CropBatch]:
-        """Frames that are face crops already, as the corpora offer them: scaled to `image_size`, otherwise untouched."""
+        """Frames that are face crops already, as the corpora offer them: scaled to `image_size`, no more."""
         first = 0
         size = self.image_size
         for batch in batches:
@@ -498,7 +484,7 @@ class _Scene:
         spans.append(span)
 
     def _extend(self, span: _Span, edge: int, end: int) -> None:
-        """Follow a span's face from frame `edge`, where it is as in `track.face`, until frame `end` or until it is gone."""
+        """Follow a span's face from frame `edge`, where it is as in `track.face`, to frame `end` or until it is gone."""
         track = span.track
         step = 1 if end >= edge else -1
         ahead = [i for i in self.knots[::step] if (i - edge) * step > 0 and (end - i) * step >= 0]

@@ -8,13 +8,16 @@ The clock is the player's: seconds since the container's start, `pts * time_base
 begin at any time of day and network recordings at hours, and people compare results with what ELAN or a browser shows.
 """
 
+import io
 import math
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +27,10 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 # FFmpeg demuxers. Playlists, concatenation scripts and devices are left out: they open further files or URLs.
-VIDEO_FORMATS = frozenset(
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi asf mpegts mpeg flv ogg mxf dv gif yuv4mpegpipe".split()
+VIDEO_FORMATS = frozenset({"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "asf"}) | frozenset(
+    {"mpegts", "mpeg", "flv", "ogg", "mxf", "dv", "gif", "yuv4mpegpipe"}
 )
-IMAGE_FORMATS = frozenset("png_pipe jpeg_pipe bmp_pipe tiff_pipe webp_pipe".split())
+IMAGE_FORMATS = frozenset({"png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "webp_pipe"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
@@ -111,6 +114,10 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+
+class _DamagedError(Exception):
+    """What a source raises where its sound part ends."""
 
 
 class _Frame(NamedTuple):
@@ -207,10 +214,11 @@ class VideoReader:
             frames = _resample(frames, self.fps, self._source.first_s, self.start_s, self.end_s)
         rgb: list[np.ndarray] = []
         shown: list[_Frame] = []
+        number, image = -1, None
         for frame in frames:
-            # A frame shown twice in a row is converted once.
-            repeated = bool(shown) and shown[-1].number == frame.number
-            rgb.append(rgb[-1] if repeated else frame.rgb())
+            if frame.number != number:  # a frame shown twice in a row is converted once
+                number, image = frame.number, frame.rgb()
+            rgb.append(image)
             shown.append(frame)
             if len(shown) == self.batch_size:
                 yield _batch(rgb, shown)
@@ -233,7 +241,7 @@ class VideoReader:
             began = time.monotonic()
             try:
                 frame = next(frames, None)
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, _DamagedError) as error:
                 frame, damage = None, error
             spent_s += time.monotonic() - began
             if spent_s > self.limits.max_decode_s:
@@ -252,12 +260,6 @@ class VideoReader:
             raise MediaError(self.info.path, f"no frame could be decoded ({_words(damage)})") from damage
         if not any_frame and self.start_s == 0:
             raise MediaError(self.info.path, "the video stream holds no frames")
-        end_s = self.info.duration_s
-        # Durations in headers are rounded; only what a viewer would miss counts as a loss.
-        if damage is None and any_frame and end_s is not None and self._source.declared_end_is_video:
-            tolerance_s = max(0.25, 3.0 / (self.info.fps or 30.0))
-            if end_s - reached_s > tolerance_s:
-                damage = EOFError(f"the file declares {end_s:.2f} s of video and ends at {reached_s:.2f} s")
         if damage is not None:
             if self.on_corrupt == "error":
                 raise MediaError(self.info.path, f"damaged after {reached_s:.3f} s ({_words(damage)})") from damage
@@ -268,7 +270,7 @@ class VideoReader:
             raise MediaError(
                 self.info.path,
                 f"lasts {reached_s:.0f} s, longer than the limit of {self.limits.max_duration_s:g} s; "
-                "raise MediaLimits.max_duration_s or read a part of it",
+                "raise MediaLimits.max_duration_s if it is meant to be that long",
             )
 
 
@@ -282,7 +284,9 @@ def _batch(rgb: list[np.ndarray], shown: list[_Frame]) -> FrameBatch:
 
 def _resample(frames: Iterable[_Frame], fps: float, first_s: float, start_s: float, end_s: float) -> Iterator[_Frame]:
     """For each tick `first_s + k / fps` in [start_s, end_s) the frame nearest in time; of two, the earlier."""
+    # Timestamps are rounded: a tick that misses a border or the middle of two frames by a hair lies on it.
     k = max(0, math.ceil((start_s - first_s) * fps - 1e-6))
+    end_s -= 1e-6 / fps
     before: _Frame | None = None
     step_s = 1.0 / fps
     for frame in frames:
@@ -290,7 +294,7 @@ def _resample(frames: Iterable[_Frame], fps: float, first_s: float, start_s: flo
             k = max(k, math.ceil((frame.time_s - first_s) * fps - 0.5))
         else:
             step_s = frame.time_s - before.time_s
-            middle_s = (before.time_s + frame.time_s) / 2
+            middle_s = (before.time_s + frame.time_s) / 2 + 1e-3 / fps
             while (tick_s := first_s + k / fps) <= middle_s:
                 if tick_s >= end_s:
                     return
@@ -299,8 +303,9 @@ def _resample(frames: Iterable[_Frame], fps: float, first_s: float, start_s: flo
         before = frame
     if before is None:
         return
-    # The last frame stays on screen for its duration; a quarter of a tick absorbs rounded timestamps.
-    last_s = before.time_s + (before.duration_s or step_s) - 0.25 / fps
+    # The last frame stays on screen for its duration; a quarter of a tick absorbs rounded timestamps. However short it
+    # is, a tick at its own time shows it.
+    last_s = before.time_s + max((before.duration_s or step_s) - 0.25 / fps, 1e-3 / fps)
     while (tick_s := first_s + k / fps) < min(last_s, end_s):
         yield before
         k += 1
@@ -311,8 +316,8 @@ def _words(error: BaseException) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sources. Each has `info`, `first_s` (time of its first frame), `declared_end_is_video` (info.duration_s is the end of
-# the video itself) and `frames(start_s)`: all frames in order, beginning at or before the last one shown at `start_s`.
+# Sources. Each has `info`, `first_s` (time of its first frame) and `frames(start_s)`: all frames in order, beginning
+# at or before the last one shown at `start_s`.
 
 
 def _open_source(source: Any, native_fps: float | None, threads: int, limits: MediaLimits, allow_url: bool):
@@ -324,7 +329,9 @@ def _open_source(source: Any, native_fps: float | None, threads: int, limits: Me
             return _Container(name, name, threads, limits, protocols=limits.protocols)
         path = Path(name)
         if path.is_dir():
-            images = sorted((p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
+            # Hidden files are left out: macOS puts "._name.png" beside every image on a foreign disk.
+            images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+            images.sort(key=_natural_key)
             if not images:
                 raise MediaError(name, f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
             return _Frames(images, lambda image: _read_image(image, limits), _rate(name, native_fps), name, "images")
@@ -336,7 +343,7 @@ def _open_source(source: Any, native_fps: float | None, threads: int, limits: Me
             raise MediaError(name, "the file is empty")
         return _Container(name, f"file:{path.absolute()}", threads, limits, protocols=frozenset({"file"}))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _Container("<bytes>", memoryview(source), threads, limits)
+        return _Container("<bytes>", io.BytesIO(bytes(source)), threads, limits)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         array = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else source
         if array.ndim not in (3, 4):
@@ -363,7 +370,7 @@ def _rate(name: str, native_fps: float | None) -> float:
 
 def _natural_key(path: Path) -> list[tuple[int, int, str]]:
     """img2 before img10."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in re.split(r"(\d+)", path.name)]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in re.split(r"(\d+)", path.name)]
 
 
 def _as_rgb(image: Any) -> np.ndarray:
@@ -389,7 +396,6 @@ def _read_image(path: Path, limits: MediaLimits) -> np.ndarray:
 class _Frames:
     """Images one after the other at a constant rate: a folder, an array, a list."""
 
-    declared_end_is_video = False
     first_s = 0.0
 
     def __init__(self, items: Any, read: Callable[[Any], np.ndarray], fps: float, path: str, container: str):
@@ -418,8 +424,6 @@ class _Frames:
 
 class _Decoder:
     """A decoder somebody else opened: torchcodec's VideoDecoder or decord's VideoReader."""
-
-    declared_end_is_video = False
 
     def __init__(self, decoder: Any):
         self.decoder = decoder
@@ -472,23 +476,20 @@ class _Container:
     ):
         self.path, self.target, self.threads, self.limits, self.protocols = path, target, threads, limits, protocols
         with self._open() as (container, stream):
-            self.info, self.declared_end_is_video = self._probe(container, stream)
-            start = stream.start_time
-            self.first_s = 0.0 if start is None else float(start * stream.time_base) - self.info.start_s
+            self._probe(container, stream)
 
     @contextmanager
     def _open(self):
         """The container and its first real video stream; every FFmpeg error on the way becomes a MediaError."""
         target = self.target
-        if isinstance(target, memoryview):
-            target = _BytesReader(target)
-        elif hasattr(target, "seek"):
+        if not isinstance(target, str):
             try:
                 target.seek(0)
-            except (OSError, ValueError) as error:
+            except (AttributeError, OSError, ValueError) as error:
                 raise MediaError(
                     self.path, "the file object cannot seek; read it into bytes or save it to a file first"
                 ) from error
+            target = _View(target)
         options = {
             "format_whitelist": ",".join(sorted(self.limits.formats)),
             "protocol_whitelist": ",".join(sorted(self.protocols)),
@@ -496,7 +497,7 @@ class _Container:
         }
         try:
             container = av.open(target, options=options, metadata_errors="replace", timeout=(30.0, 60.0))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, TypeError, ValueError) as error:
             raise MediaError(self.path, f"not a readable video ({_words(error)})") from error
         with container:
             # Cover pictures are video streams too.
@@ -512,7 +513,7 @@ class _Container:
             context.thread_count = self.threads
             yield container, stream
 
-    def _probe(self, container, stream) -> tuple[VideoInfo, bool]:
+    def _probe(self, container, stream) -> None:
         context = stream.codec_context
         if context.width * context.height > self.limits.max_pixels:
             raise MediaError(
@@ -520,38 +521,47 @@ class _Container:
                 f"frames of {context.width} x {context.height} pixels exceed the limit of {self.limits.max_pixels} "
                 "pixels; raise MediaLimits.max_pixels if they are meant to be that large",
             )
-        start_s = (container.start_time or 0) / av.time_base
+        self.zero = Fraction(container.start_time or 0, av.time_base)
+        # AVI stores no presentation times, MPEG program streams only some: there a jump lands one cannot say where.
+        kind = container.format.name
+        self.timeless = kind == "avi" and context.has_b_frames
+        self.seeks_exactly = kind != "mpeg" and not self.timeless
+        self.end_s, self.end_is_video = _declared_end_s(container, stream, self.zero)
+        rate = stream.average_rate or stream.guessed_rate
+        self.step_s = 1.0 / float(rate or 30)
         # The rotation stands in the frames' side data; the first frame also proves that the stream can be decoded.
         try:
-            frame = next(container.decode(stream), None)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise MediaError(self.path, f"no frame could be decoded ({_words(error)})") from error
+            frame = next(self._decode(container, stream), None)
+        except (av.error.FFmpegError, _DamagedError, ValueError) as error:
+            limit = f"{_words(error)}; frames of more than {self.limits.max_pixels} pixels are refused"
+            raise MediaError(self.path, f"no frame could be decoded ({limit})") from error
         if frame is None:
             raise MediaError(self.path, "the video stream holds no frames")
         width, height = _square_pixels(frame, stream.sample_aspect_ratio)
         rotation = -frame.rotation % 360 if frame.rotation % 90 == 0 else 0
         if rotation in (90, 270):
             width, height = height, width
-        rate = stream.average_rate or stream.guessed_rate
-        end_s, of_video = _declared_end_s(container, stream, start_s)
-        info = VideoInfo(
+        self.first_s = 0.0 if frame.pts is None else float(frame.pts * stream.time_base - self.zero)
+        self.info = VideoInfo(
             path=self.path,
-            container=container.format.name,
+            container=kind,
             codec=context.name,
             width=width,
             height=height,
             rotation=rotation,
             fps=float(rate) if rate else None,
-            duration_s=end_s,
+            duration_s=self.end_s,
             num_frames=stream.frames or None,
-            start_s=start_s,
+            start_s=float(self.zero),
         )
-        return info, of_video
 
     def frames(self, start_s: float) -> Iterator[_Frame]:
-        if start_s > self.first_s:
+        if start_s > self.first_s and self.seeks_exactly:
             sought = self._sought(start_s)
-            first = next(sought, None)
+            try:
+                first = next(sought, None)
+            except (av.error.FFmpegError, _DamagedError):
+                first = None
             # Some indexes point behind the time that was asked for; then only reading from the start is exact.
             if first is not None and first.time_s <= start_s:
                 number = self._count_before(first.time_s)
@@ -560,31 +570,85 @@ class _Container:
                     number += 1
                     yield frame._replace(number=number)
                 return
+            sought.close()
         yield from self._sought(None)
 
     def _sought(self, start_s: float | None) -> Iterator[_Frame]:
         """Frames from the last key frame at or before `start_s`, numbered from 0."""
         reformatter = VideoReformatter()
-        fallback_step_s = 1.0 / (self.info.fps or 30.0)
         with self._open() as (container, stream):
             if start_s is not None:
-                offset = math.floor((start_s + self.info.start_s) / stream.time_base)
-                try:
-                    container.seek(offset, stream=stream, backward=True)
-                except av.error.FFmpegError:
-                    return
-            time_s, sound = self.first_s - fallback_step_s, False
-            for number, frame in enumerate(_decode(container, stream)):
-                if frame.is_corrupt and sound:
-                    raise av.error.InvalidDataError(0, "a damaged frame")
-                sound = sound or not frame.is_corrupt
-                base = frame.time_base or stream.time_base
+                offset = math.floor((Fraction(start_s) + self.zero) / stream.time_base)
+                container.seek(offset, stream=stream, backward=True)
+            time_s = self.first_s - self.step_s
+            for number, frame in enumerate(self._decode(container, stream, key_first=start_s is not None)):
                 # Raw streams carry no timestamps: count on from the last one.
-                time_s = time_s + fallback_step_s if frame.pts is None else float(frame.pts * base) - self.info.start_s
-                duration_s = float((frame.duration or 0) * base)
-                yield _Frame(time_s, duration_s, number, lambda frame=frame: self._rgb(frame, stream, reformatter))
+                ticks = frame.pts
+                time_s = time_s + self.step_s if ticks is None else float(ticks * stream.time_base - self.zero)
+                duration_s = float((frame.duration or 0) * stream.time_base)
+                yield _Frame(time_s, duration_s, number, lambda frame=frame: self._rgb(frame, reformatter))
 
-    def _rgb(self, frame: av.VideoFrame, stream, reformatter: VideoReformatter) -> np.ndarray:
+    def _decode(self, container, stream, key_first: bool = False) -> Iterator[av.VideoFrame]:
+        """Sound frames in presentation order; raises where the stream is damaged or ends before its declared end.
+
+        What fails or is marked corrupt before the first sound frame is passed over: a cut stream begins that way.
+        After a jump (`key_first`) some decoders would invent pictures from differences alone.
+        """
+        last, last_dts, damage = None, None, None
+        decoding_ticks: deque[int] = deque()
+
+        def sound(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+            nonlocal last
+            for frame in frames:
+                if decoding_ticks:
+                    frame.pts = decoding_ticks.popleft()
+                if not frame.is_corrupt:
+                    last = frame
+                    yield frame
+                elif last is not None or frame.key_frame:
+                    raise _DamagedError("a damaged frame")
+
+        for packet in container.demux(stream):
+            if packet.is_corrupt and last is not None:
+                damage = "data are missing"
+            if damage or packet.size == 0:  # the demuxer's last packet is empty
+                break
+            if key_first and not packet.is_keyframe:
+                continue
+            key_first = False
+            last_dts = last_dts if packet.dts is None else packet.dts
+            if self.timeless:
+                decoding_ticks.append(packet.dts)
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if last is not None or packet.is_keyframe:
+                    raise
+                continue
+            yield from sound(frames)
+        held = []  # what the decoder waited to put in order
+        try:
+            for frame in sound(stream.codec_context.decode(None)):
+                held.append(frame)
+        except (av.error.FFmpegError, _DamagedError) as error:
+            damage = damage or _words(error)
+        damage = damage or self._lost_end(last, stream)
+        if damage:  # a frame is in its place if nothing that was lost can stand before it
+            held = [frame for frame in held if None in (frame.pts, last_dts) or frame.pts <= last_dts]
+        yield from held
+        if damage:
+            raise _DamagedError(damage)
+
+    def _lost_end(self, last: av.VideoFrame | None, stream) -> str | None:
+        """Durations in headers are rounded; only what a viewer would miss counts as a loss."""
+        if last is None or last.pts is None or self.end_s is None or not self.end_is_video:
+            return None
+        reached_s = float((last.pts + (last.duration or 0)) * stream.time_base - self.zero)
+        if self.end_s - reached_s <= max(0.25, 3 * self.step_s):
+            return None
+        return f"the file declares {self.end_s:.2f} s of video and ends at {reached_s:.2f} s"
+
+    def _rgb(self, frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
         turned = self.info.rotation in (90, 270)
         width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
         # One size for all frames, also where a stream changes its resolution on the way.
@@ -597,31 +661,16 @@ class _Container:
         """Frames shown before `time_s`, counted from packets without decoding them."""
         count = 0
         with self._open() as (container, stream):
-            limit = round((time_s + self.info.start_s) / stream.time_base)
+            first, limit = (round((Fraction(t) + self.zero) / stream.time_base) for t in (self.first_s, time_s))
+            vp8 = stream.codec_context.name == "vp8"
             for packet in container.demux(stream):
-                if packet.size == 0:
-                    continue
+                if packet.size == 0 or packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
+                    continue  # never shown; in VP8 a bit says so
                 if packet.dts is not None and packet.dts >= limit:
                     break  # a packet is never shown before it is decoded
                 pts = packet.dts if packet.pts is None else packet.pts
-                if pts is not None and pts < limit and not packet.is_discard:
-                    count += 1
+                count += pts is not None and first <= pts < limit
         return count
-
-
-def _decode(container, stream) -> Iterator[av.VideoFrame]:
-    """Frames in presentation order; packets before the first key frame, as in a cut stream, may fail."""
-    any_frame = False
-    for packet in container.demux(stream):
-        try:
-            for frame in packet.decode():
-                any_frame = True
-                yield frame
-        except av.error.EOFError:
-            return
-        except av.error.InvalidDataError:
-            if any_frame or packet.is_keyframe:
-                raise
 
 
 def _square_pixels(frame: av.VideoFrame, aspect: Any) -> tuple[int, int]:
@@ -631,35 +680,38 @@ def _square_pixels(frame: av.VideoFrame, aspect: Any) -> tuple[int, int]:
     return frame.width, frame.height
 
 
-def _declared_end_s(container, stream, start_s: float) -> tuple[float | None, bool]:
+def _declared_end_s(container, stream, zero: Fraction) -> tuple[float | None, bool]:
     """Second at which the file says its video ends, and whether it says so of the video stream itself."""
+    # Their headers count from timestamp 0, whenever the first frame comes.
+    from_zero = container.format.name in ("matroska,webm", "asf")
     if stream.duration:
-        begin = stream.start_time or 0
-        return float((begin + stream.duration) * stream.time_base) - start_s, True
+        begin = 0 if from_zero else stream.start_time or 0
+        return float((begin + stream.duration) * stream.time_base - zero), True
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
     if match:
         hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s, True
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - float(zero), True
     if container.duration:
-        return container.duration / av.time_base, len(container.streams) == 1
+        length = Fraction(container.duration, av.time_base)
+        return float(length - zero if from_zero else length), len(container.streams) == 1
     return None, False
 
 
-class _BytesReader:
-    """Seekable view of bytes that stand in memory already, without a copy."""
+class _View:
+    """A position of its own in a shared file object: two passes over one file do not disturb each other."""
 
-    def __init__(self, data: memoryview):
-        self.data, self.position = data.cast("B"), 0
+    def __init__(self, file: Any):
+        self.file, self.position = file, 0
 
     def read(self, size: int = -1) -> bytes:
-        end = len(self.data) if size < 0 else self.position + size
-        chunk = bytes(self.data[self.position : end])
+        self.file.seek(self.position)
+        chunk = self.file.read(size)
         self.position += len(chunk)
         return chunk
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: len(self.data)}[whence]
-        self.position = max(0, base + offset)
+        self.file.seek(self.position)
+        self.position = self.file.seek(offset, whence)
         return self.position
 
     def tell(self) -> int:
