@@ -91,20 +91,22 @@ def fit_pose(landmarks: np.ndarray) -> Pose:
     return Pose(a, z_mean - a * q_mean)
 
 
-def sample(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Bilinear values of images (N, C, H, W) at pixel points (N, ..., 2); the picture's edge goes on outside."""
-    height, width = images.shape[-2:]
-    grid = points * points.new_tensor([2 / width, 2 / height]) - 1
-    flat = grid.reshape(len(images), 1, -1, 2)
-    values = F.grid_sample(images, flat, mode="bilinear", padding_mode="border", align_corners=False)
-    return values.reshape(len(images), images.shape[1], *points.shape[1:-1])
+def sample(
+    images: torch.Tensor, pose: Pose, q: torch.Tensor, origin: complex = 0, factor: np.ndarray | float = 1.0
+) -> torch.Tensor:
+    """Bilinear values (N, C, P) of images (N, C, h, w) at the points q (P, 2) of poses in pixels of the frame.
 
-
-def pixel_points(pose: Pose, q: torch.Tensor) -> torch.Tensor:
-    """Face points q (P, 2) in the pixels of every frame: (N, P, 2) float32."""
-    a, b = (torch.from_numpy(np.stack([v.real, v.imag], -1)).to(q) for v in (pose.a, pose.b))
-    turned = torch.stack([-q[:, 1], q[:, 0]], -1)
-    return a[:, :1, None] * q + a[:, 1:, None] * turned + b[:, None]
+    `origin` is where the images lie in the frame, `factor` how many frame pixels one of their pixels is, along x and
+    y. Beyond the images their edges go on.
+    """
+    scale = 2 / (np.array(images.shape[:-3:-1]) * factor)  # to grid_sample's -1 to 1
+    b = pose.b - origin
+    columns = [[pose.a.real, -pose.a.imag, b.real], [pose.a.imag, pose.a.real, b.imag]]
+    matrices = np.transpose(columns, (2, 1, 0)) * scale  # (N, 3, 2)
+    matrices[:, 2] -= 1
+    grid = torch.cat([q, torch.ones_like(q[:, :1])], 1) @ torch.from_numpy(matrices).to(q)  # (N, P, 2)
+    values = F.grid_sample(images, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False)
+    return values[:, :, 0]
 
 
 def to_units(crop: Pose, points: np.ndarray) -> np.ndarray:
@@ -163,12 +165,7 @@ class Region:
 
     def at(self, pose: "Pose", q: torch.Tensor) -> torch.Tensor:
         """Colours (N, 3, P) of points q (P, 2), by poses in pixels of the frame."""
-        return sample(self.images, self.points(pose, q))
-
-    def points(self, pose: "Pose", q: torch.Tensor) -> torch.Tensor:
-        """Points q (P, 2) in the region's own pixels, (N, P, 2), by poses in pixels of the frame."""
-        local = pixel_points(Pose(pose.a, pose.b - self.origin), q)
-        return local / local.new_tensor(self.factor)
+        return sample(self.images, pose, q, self.origin, self.factor)
 
 
 def _bounds(low: float, high: float, length: int) -> tuple[int, int]:
@@ -201,7 +198,7 @@ class _Grey:
 
     def at(self, pose: Pose, q: torch.Tensor) -> torch.Tensor:
         """Values (N, P) at face points q (P, 2), by poses in pixels of the frame."""
-        return sample(self.image, self.region.points(pose, q) / self.block)[:, 0]
+        return sample(self.image, pose, q, self.region.origin, self.region.factor * self.block)[:, 0]
 
 
 class _Template:
@@ -258,7 +255,7 @@ class _Template:
             pose = pose.after(back)
             if max(np.abs(shift).max(), np.abs(turn - 1).max()) < self.CONVERGED:
                 break
-        return pose, _correlation(grey.at(pose, q), here, weight)
+        return pose, _correlation(values, here, weight)
 
 
 def _rigid_points(step: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,13 +4,14 @@ BlazeFace looks at key frames only; between them FaceMesh follows a face from it
 frames. Where two neighbouring looks disagree, a face has come or gone in between, and every frame between them is
 looked at: so coverage is exact to the frame at a fraction of the cost. Steadiness comes from `face_alignment_fedn.py`.
 
-Work goes chunk by chunk (`FaceCropper.CHUNK` frames, whatever the batches of the reader), so memory does not grow with
-the video, and results do not depend on how it was read.
+Work goes chunk by chunk (`frames_per_batch`, whatever the batches of the reader), so memory does not grow with the
+video and results do not depend on how it was read. Reading, following and cutting out run side by side, a chunk apart.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ import torch.nn.functional as F
 
 from .face_alignment_fedn import FaceAligner, Pose, Region, unit_grid
 from .face_nets_fedn import WEIGHTS_DIR, load_face_net
-from .video_io_fedn import FrameBatch
+from .video_io_fedn import FrameBatch, frames_per_batch
+
+Item = TypeVar("Item")
 
 RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners, as FaceMesh numbers them
 
@@ -82,7 +85,7 @@ class CropBatch:
             transforms=np.full((n, 2, 3), np.nan),
         )
 
-    def __getitem__(self, part: slice) -> "CropBatch":
+    def __getitem__(self, part: slice | np.ndarray) -> "CropBatch":
         return CropBatch(**{name: value[part] for name, value in vars(self).items()})
 
 
@@ -103,14 +106,14 @@ class FaceFinder:
         self.short, self.full, self.mesh = (load_face_net(name, device, weights_dir) for name in names)
         self.device = torch.device(device)
 
-    def find(self, frame: torch.Tensor) -> list["Face"]:
-        """Faces of a frame (H, W, 3) uint8, the largest first.
+    def find(self, frame: torch.Tensor, besides: Sequence["Face"] = ()) -> list["Face"]:
+        """Faces of a frame (H, W, 3) uint8, the largest first, `besides` those that are known already.
 
         Near faces are looked for first; only when there are none, far ones, and then in overlapping tiles.
         """
         rois = self._detect(self.short, frame[None]) or self._detect(self.full, frame[None])
-        faces = self._confirm(frame, rois)
-        if not faces:
+        faces = self._confirm(frame, [roi for roi in rois if not any(face.holds(roi) for face in besides)])
+        if not faces and not besides:
             tiles, corners = _tiles(frame)
             faces = self._confirm(frame, self._detect(self.full, tiles, corners))
         faces = [face for face in faces if face.size_px >= self.MIN_FACE_PX]
@@ -179,6 +182,11 @@ class Face:
         left, top, right, bottom = self.box
         return float(max(right - left, bottom - top))
 
+    def holds(self, roi: Roi) -> bool:
+        """Whether the middle of a region lies within this face."""
+        left, top, right, bottom = self.box
+        return left <= roi.x <= right and top <= roi.y <= bottom
+
     @property
     def roi(self) -> Roi:
         """Where FaceMesh should look in the next frame: the turned box of the landmarks, half as large again."""
@@ -238,9 +246,11 @@ def _tiles(frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _turned_crop(frame: torch.Tensor, roi: Roi, size: int) -> torch.Tensor:
     """The region of a frame (H, W, 3) uint8, upright, as (1, 3, size, size) float32 from 0 to 255."""
     centre = np.array([roi.x + 1j * roi.y])
-    # The corners of a turned square lie 0.71 sides from its centre.
-    region = Region.cut(frame[None], centre, 0.71 * roi.side + 2, roi.side / (1.4 * size))
     a = roi.side * np.exp(1j * np.array([roi.roll]))
+    reach = (abs(a.real) + abs(a.imag)).item() / 2 + 2  # to the corners of the turned square
+    # Up to half the resolution plain sampling is good enough for landmarks.
+    spacing = roi.side / (1.4 * size) if roi.side > 2 * size else 1.0
+    region = Region.cut(frame[None], centre, reach, spacing)
     return region.at(Pose(a, centre - a * (0.5 + 0.5j)), unit_grid(size, frame.device)).reshape(1, 3, size, size)
 
 
@@ -260,6 +270,7 @@ class _Span:
 
     track: _Track
     looks: dict[int, Face]
+    aligner: FaceAligner  # the track's at this time: a face that returns gets a new one
 
     @property
     def first(self) -> int:
@@ -299,7 +310,6 @@ class FaceCropper:
     """
 
     GROUP = 4  # looks at a followed face that are taken together
-    CHUNK = 32  # frames that are worked on together; the look-ahead, and what memory is proportional to
     MAX_GAP = 30  # frames for which a face may be away and keep its number
     LARGER = 1.25  # how much larger another face must be to be followed instead
     SAME_FACE = 0.2  # overlap at which a face that comes back is taken for the one that went
@@ -312,7 +322,7 @@ class FaceCropper:
         margin: float = 0.1,
         faces: str | int = "largest",
         landmark_every: int = 4,
-        detect_every: int = 15,
+        detect_every: int = 30,
         grey: bool = False,
         device: str | torch.device = "cpu",
         weights_dir=WEIGHTS_DIR,
@@ -330,7 +340,6 @@ class FaceCropper:
         self.landmark_every, self.detect_every = landmark_every, detect_every
         self.finder = FaceFinder(device, weights_dir)
 
-    @torch.inference_mode()
     def __call__(
         self, batches: Iterable[FrameBatch], *, boxes: np.ndarray | None = None, landmarks: np.ndarray | None = None
     ) -> Iterator[CropBatch]:
@@ -348,8 +357,8 @@ class FaceCropper:
         """
         known = None if boxes is None and landmarks is None else _Known(boxes, landmarks)
         scene = _Scene(self, known)
-        for chunk in _chunks(batches, self.CHUNK):
-            yield from scene.crop(chunk)
+        for chunk in ahead(scene.follow(_chunks(ahead(batches)))):
+            yield from self._cut_out(chunk)
 
     def resize(self, batches: Iterable[FrameBatch]) -> Iterator[CropBatch]:
         """Frames that are face crops already, as the corpora offer them: scaled to `image_size`, no more."""
@@ -366,11 +375,52 @@ class FaceCropper:
             first += len(batch)
             yield out
 
+    @torch.inference_mode()
+    def _cut_out(self, chunk: "_Followed") -> Iterator[CropBatch]:
+        if self.faces != "all":
+            yield self._crops(chunk, chunk.spans)
+            return
+        unseen = np.ones(len(chunk.batch), bool)
+        for face_id in dict.fromkeys(span.track.id for span in chunk.spans):
+            spans = [span for span in chunk.spans if span.track.id == face_id]
+            out = self._crops(chunk, spans)
+            unseen &= ~out.mask
+            yield out[min(span.first for span in spans) : max(span.last for span in spans) + 1]
+        if unseen.any():
+            yield self._crops(chunk, [])[np.flatnonzero(unseen)]
+
+    def _crops(self, chunk: "_Followed", spans: list["_Span"]) -> CropBatch:
+        """All frames of a chunk, with the crops of some spans at their places."""
+        out = CropBatch.empty(chunk.batch, chunk.start, self.image_size)
+        for span in spans:
+            part = slice(span.first, span.last + 1)
+            index = np.array(sorted(span.looks)) - span.first
+            faces = [span.looks[i] for i in sorted(span.looks)]
+            aligned = span.aligner(chunk.frames[part], index, np.stack([face.landmarks for face in faces]))
+            out.crops[part] = self._colour(aligned.crops).cpu()
+            out.mask[part] = True
+            out.face_id[part] = span.track.id
+            out.confidence[part] = np.interp(
+                np.arange(span.last + 1 - span.first), index, [face.presence for face in faces]
+            )
+            out.face_size_px[part], out.fit[part] = aligned.face_size_px, aligned.fit
+            out.landmarks[part], out.transforms[part] = aligned.landmarks, aligned.transforms
+        return out
+
     def _colour(self, crops: torch.Tensor) -> torch.Tensor:
         if not self.grey:
             return crops
         grey = (crops.float() @ crops.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)).round_().to(torch.uint8)
         return grey[..., None].expand_as(crops)
+
+
+class _Followed(NamedTuple):
+    """A chunk of the stream, and where in it which face is seen."""
+
+    batch: FrameBatch
+    frames: torch.Tensor  # the batch's, where the networks run
+    start: int  # position of the chunk in the stream
+    spans: list[_Span]
 
 
 class _Scene:
@@ -385,24 +435,21 @@ class _Scene:
         self.frames: torch.Tensor  # of the chunk, (N, H, W, 3) uint8
         self.knots: list[int]  # frames of the current part that are looked at while a face is followed
 
-    def crop(self, chunk: FrameBatch) -> Iterator[CropBatch]:
-        self.frames = chunk.frames.to(self.finder.device)
-        spans: list[_Span] = []
-        for first, last, after_cut in self._parts():
-            if after_cut:
-                self.tracks = []
-            self.tracks = [t for t in self.tracks if self.start + first - t.last_frame <= self.cropper.MAX_GAP]
-            every = self.cropper.landmark_every
-            self.knots = [i for i in range(first, last + 1) if i in (first, last) or (self.start + i) % every == 0]
-            spans += self._search(first, last) if self.known is None else self._given(first, last)
-        out = CropBatch.empty(chunk, self.start, self.cropper.image_size)
-        if self.cropper.faces == "all":
-            yield from self._each(out, spans)
-        else:
-            for span in spans:
-                self._fill(out, span)
-            yield out
-        self.start += len(chunk)
+    @torch.inference_mode()
+    def follow(self, chunks: Iterable[FrameBatch]) -> Iterator[_Followed]:
+        """Where in each chunk which face is seen."""
+        for chunk in chunks:
+            self.frames = chunk.frames.to(self.finder.device)
+            spans: list[_Span] = []
+            for first, last, after_cut in self._parts():
+                if after_cut:
+                    self.tracks = []
+                self.tracks = [t for t in self.tracks if self.start + first - t.last_frame <= self.cropper.MAX_GAP]
+                every = self.cropper.landmark_every
+                self.knots = [i for i in range(first, last + 1) if i in (first, last) or (self.start + i) % every == 0]
+                spans += self._search(first, last) if self.known is None else self._given(first, last)
+            yield _Followed(chunk, self.frames, self.start, spans)
+            self.start += len(chunk)
 
     def _parts(self) -> list[tuple[int, int, bool]]:
         """First and last frames of the parts of the chunk between cuts, and whether a cut lies before each."""
@@ -426,7 +473,7 @@ class _Scene:
         spans = []
         for track in self.tracks:
             if track.last_frame == self.start + first - 1:
-                span = _Span(track, {})
+                span = _Span(track, {}, track.aligner)
                 self._extend(span, first - 1, last)
                 spans += [span] if span.looks else []
         searched = first - 1  # the last frame in which faces were searched for
@@ -440,9 +487,9 @@ class _Scene:
 
     def _newcomers(self, key: int, spans: list[_Span]) -> list[Face]:
         """Faces in a key frame that are to be followed from now on; a much larger one takes over."""
-        faces = self.finder.find(self.frames[key])
         present = [span for span in spans if span.covers(key)]
         followed = [span.near(key) for span in present]
+        faces = self.finder.find(self.frames[key], besides=followed)
         others = [f for f in faces if all(overlap(f.box, g.box[None])[0] < self.cropper.SAME_FACE for g in followed)]
         if self.cropper.faces == "all":
             return others
@@ -470,21 +517,21 @@ class _Scene:
         shared = [overlap(face.box, track.face.box[None])[0] for track in gone]
         if shared and max(shared) > self.cropper.SAME_FACE:
             track = gone[int(np.argmax(shared))]
+            track.face, track.aligner = face, self._aligner()
         else:
             track = _Track(self.next_id, self._aligner(), face, self.start + key)
             self.tracks.append(track)
             self.next_id += 1
         # It may have been there before it was found: since the last search, or since this lane was last taken.
         taken = [s.last for s in spans if s.last < key and (s.track is track or self.cropper.faces != "all")]
-        span = _Span(track, {key: face})
+        span = _Span(track, {key: face}, track.aligner)
         self._extend(span, key, max([searched, *taken]) + 1)
         track.face = face
         self._extend(span, key, last)
-        track.aligner = self._aligner()
         spans.append(span)
 
     def _extend(self, span: _Span, edge: int, end: int) -> None:
-        """Follow a span's face from frame `edge`, where it is as in `track.face`, to frame `end` or until it is gone."""
+        """Follow a span's face from frame `edge`, where it is as in `track.face`, to `end` or until it is gone."""
         track = span.track
         step = 1 if end >= edge else -1
         ahead = [i for i in self.knots[::step] if (i - edge) * step > 0 and (end - i) * step >= 0]
@@ -532,42 +579,13 @@ class _Scene:
                 self.tracks = [_Track(self.next_id, self._aligner(), item, self.start + i)]
                 self.next_id += 1
             if not spans or spans[-1].track is not self.tracks[0]:
-                spans.append(_Span(self.tracks[0], {}))
+                spans.append(_Span(self.tracks[0], {}, self.tracks[0].aligner))
             spans[-1].looks[i] = item
             self.tracks[0].last_frame = self.start + i
         return spans
 
-    # --- cutting out ----------------------------------------------------------------------------------------------
-
     def _aligner(self) -> FaceAligner:
         return FaceAligner(self.cropper.image_size, self.cropper.margin)
-
-    def _fill(self, out: CropBatch, span: _Span) -> None:
-        """Put the crops of a span at their place among the frames of the chunk."""
-        part = slice(span.first, span.last + 1)
-        index = np.array(sorted(span.looks)) - span.first
-        faces = [span.looks[i] for i in sorted(span.looks)]
-        aligned = span.track.aligner(self.frames[part], index, np.stack([face.landmarks for face in faces]))
-        out.crops[part] = self.cropper._colour(aligned.crops).cpu()
-        out.mask[part] = True
-        out.face_id[part] = span.track.id
-        out.confidence[part] = np.interp(np.arange(len(out.mask[part])), index, [face.presence for face in faces])
-        out.face_size_px[part], out.fit[part] = aligned.face_size_px, aligned.fit
-        out.landmarks[part], out.transforms[part] = aligned.landmarks, aligned.transforms
-
-    def _each(self, out: CropBatch, spans: list[_Span]) -> Iterator[CropBatch]:
-        """One batch per face; then the frames without any."""
-        unseen = np.ones(len(out), bool)
-        for track in {span.track.id: span.track for span in spans}.values():
-            own = [span for span in spans if span.track is track]
-            chunk = FrameBatch(self.frames, out.time_s, out.native_frame)
-            batch = CropBatch.empty(chunk, self.start, self.cropper.image_size)
-            for span in own:
-                self._fill(batch, span)
-            unseen &= ~batch.mask
-            yield batch[min(span.first for span in own) : max(span.last for span in own) + 1]
-        if unseen.any():
-            yield out[np.flatnonzero(unseen)]
 
 
 class _Known:
@@ -600,17 +618,33 @@ class _Known:
         return Roi((left + right) / 2, (top + bottom) / 2, 1.5 * max(right - left, bottom - top), 0.0)
 
 
-def _chunks(batches: Iterable[FrameBatch], size: int) -> Iterator[FrameBatch]:
-    """The same frames in batches of `size`, so that results do not depend on how they were read."""
+def _chunks(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    """The same frames in batches of a size that depends on the pictures alone, not on how they were read."""
     waiting: list[FrameBatch] = []
     for batch in batches:
         waiting.append(batch)
+        size = frames_per_batch(*batch.frames.shape[1:3])
         while sum(map(len, waiting)) >= size:
             joined = _join(waiting)
             yield _part(joined, slice(0, size))
             waiting = [_part(joined, slice(size, None))] if len(joined) > size else []
     if waiting:
         yield _join(waiting)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread of its own while the one before is being used."""
+    iterator, end = iter(items), object()
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as pool:
+        # Stages side by side use the cores better than small operations that are split up and wait for each other.
+        # The number is kept for each thread, and for all to come: the second call is for these.
+        pool.submit(torch.set_num_threads, 1).result()
+        torch.set_num_threads(threads)
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item
 
 
 def _join(batches: list[FrameBatch]) -> FrameBatch:
@@ -627,4 +661,4 @@ def _part(batch: FrameBatch, part: slice) -> FrameBatch:
     return FrameBatch(batch.frames[part], batch.time_s[part], batch.native_frame[part])
 
 
-__all__ = ["CropBatch", "Face", "FaceCropper", "FaceFinder", "Roi"]
+__all__ = ["CropBatch", "Face", "FaceCropper", "FaceFinder", "Roi", "ahead"]

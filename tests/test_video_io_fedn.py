@@ -25,7 +25,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedn_hf.video_io_fedn import FednError, MediaError, MediaLimits, VideoReader, _Frame, _resample
+from fedn_hf.media_fedn import Frame
+from fedn_hf.video_io_fedn import FednError, MediaError, MediaLimits, VideoReader, _resample
 
 WIDTH, HEIGHT, BITS = 64, 48, 8
 STEADY = [n / 25 for n in range(60)]
@@ -409,7 +410,7 @@ def test_colours_survive(tmp_path, suffix, codec, pix_fmt, space, range_):
 def test_each_tick_shows_the_nearest_frame(steps_ms, fps, start_s, length_s, first_ms):
     time_s = (first_ms + np.cumsum([0, *steps_ms])) / 1000
     steps_s = np.append(np.diff(time_s), 0.2)  # the last frame stays for 0.2 s
-    frames = [_Frame(t, d, n, None) for n, (t, d) in enumerate(zip(time_s.tolist(), steps_s.tolist(), strict=True))]
+    frames = [Frame(t, d, n, None) for n, (t, d) in enumerate(zip(time_s.tolist(), steps_s.tolist(), strict=True))]
     ticks = [time_s[0] + k / fps for k in range(int((time_s[-1] + 0.2 - time_s[0]) * fps + 2))]
     stays_s = max(0.2 - 0.25 / fps, 1e-3 / fps)
     ticks = [t for t in ticks if t < max(time_s[-1] + stays_s, time_s[-2:].mean() + 1e-3 / fps)]

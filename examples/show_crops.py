@@ -1,0 +1,60 @@
+"""Look at the face crops of a video: a PNG with a row of the frames and a row of the crops below each other.
+
+    python examples/show_crops.py interview.mp4 -o crops.png
+
+What should be seen: the face upright, of one size, at one place, whatever the head does in the frames.
+"""
+
+import argparse
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fedn_hf.face_fedn import FaceCropper
+from fedn_hf.video_io_fedn import FrameBatch, VideoReader
+
+COLUMNS, SIDE = 8, 160
+
+
+def thumbnails(images: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, 3) uint8, fitted into squares of SIDE pixels."""
+    height, width = images.shape[1:3]
+    scale = SIDE / max(height, width)
+    h, w = round(height * scale), round(width * scale)
+    small = F.interpolate(images.permute(0, 3, 1, 2), (h, w), mode="bilinear", antialias=True)
+    left, top = (SIDE - w) // 2, (SIDE - h) // 2
+    return F.pad(small, (left, SIDE - w - left, top, SIDE - h - top)).permute(0, 2, 3, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video")
+    parser.add_argument("-o", "--output", default="crops.png")
+    parser.add_argument("--count", type=int, default=16, help="how many frames to show")
+    arguments = parser.parse_args()
+
+    frames: list[torch.Tensor] = []
+
+    def remembered(batches):
+        for batch in batches:
+            frames.append(thumbnails(batch.frames))
+            yield FrameBatch(batch.frames, batch.time_s, batch.native_frame)
+
+    crops = torch.cat([thumbnails(batch.crops) for batch in FaceCropper()(remembered(VideoReader(arguments.video)))])
+    shown = torch.cat(frames)
+    picked = np.unique(np.linspace(0, len(shown) - 1, arguments.count).round().astype(int))
+    rows = []
+    for start in range(0, len(picked), COLUMNS):
+        columns = picked[start : start + COLUMNS]
+        for images in (shown, crops):
+            row = torch.zeros(COLUMNS, SIDE, SIDE, 3, dtype=torch.uint8)
+            row[: len(columns)] = images[columns]
+            rows.append(row.permute(1, 0, 2, 3).reshape(SIDE, COLUMNS * SIDE, 3))
+    av.VideoFrame.from_ndarray(torch.cat(rows).numpy(), format="rgb24").save(arguments.output)
+    print(f"{arguments.output}: {len(picked)} of {len(shown)} frames")
+
+
+if __name__ == "__main__":
+    main()
