@@ -262,7 +262,7 @@ def _rigid_points(step: float, device: torch.device) -> tuple[torch.Tensor, torc
     """Points (P, 2) on the nose bridge and the forehead, and their weights (P,)."""
     y, x = torch.meshgrid(torch.arange(-0.65, 0.6, step), torch.arange(-0.7, 0.7001, step), indexing="ij")
     bridge = torch.exp(-((x / 0.13) ** 2 + ((y - 0.1) / 0.22) ** 2) / 2)
-    forehead = 0.7 * torch.exp(-((x / 0.3) ** 2 + ((y + 0.35) / 0.12) ** 2) / 2)
+    forehead = 0.7 * torch.exp(-((x / 0.3) ** 2 + ((y + 0.45) / 0.12) ** 2) / 2)
     weight = bridge + forehead
     keep = weight > 0.1
     return torch.stack([x[keep], y[keep]], -1).to(device), weight[keep].to(device)
