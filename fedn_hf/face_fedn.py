@@ -106,14 +106,15 @@ class FaceFinder:
         self.short, self.full, self.mesh = (load_face_net(name, device, weights_dir) for name in names)
         self.device = torch.device(device)
 
-    def find(self, frame: torch.Tensor, besides: Sequence["Face"] = ()) -> list["Face"]:
+    def find(self, frame: torch.Tensor, besides: Sequence["Face"] = (), far: bool = True) -> list["Face"]:
         """Faces of a frame (H, W, 3) uint8, the largest first, `besides` those that are known already.
 
-        Near faces are looked for first; only when there are none, far ones, and then in overlapping tiles.
+        Near faces are looked for first; only when there are none, smaller ones, and with `far` then in overlapping
+        tiles, which takes several times as long.
         """
         rois = self._detect(self.short, frame[None]) or self._detect(self.full, frame[None])
         faces = self._confirm(frame, [roi for roi in rois if not any(face.holds(roi) for face in besides)])
-        if not faces and not besides:
+        if far and not faces and not besides and min(frame.shape[:2]) >= self.full.input_size:
             tiles, corners = _tiles(frame)
             faces = self._confirm(frame, self._detect(self.full, tiles, corners))
         faces = [face for face in faces if face.size_px >= self.MIN_FACE_PX]
@@ -296,7 +297,7 @@ class FaceCropper:
         faces: "largest" follows the largest face and changes over to one that is clearly larger; a number follows the
             face of that rank (0 the largest); "all" gives every face batches of its own, told apart by `face_id`.
         landmark_every: frames between two looks of FaceMesh at a followed face.
-        detect_every: frames between two looks of BlazeFace at the whole picture.
+        detect_every: frames between two looks of BlazeFace at the whole picture while a face is followed.
         grey: crops without colour (three equal channels).
         device: where the networks and the image work run.
         weights_dir: folder with the networks' safetensors files.
@@ -310,10 +311,11 @@ class FaceCropper:
     """
 
     GROUP = 4  # looks at a followed face that are taken together
+    SEARCH_EVERY = 8  # frames between two searches while nobody is followed: no expression is shorter
     MAX_GAP = 30  # frames for which a face may be away and keep its number
     LARGER = 1.25  # how much larger another face must be to be followed instead
     SAME_FACE = 0.2  # overlap at which a face that comes back is taken for the one that went
-    CUT = 0.5  # correlation of neighbouring frames below which there is a cut between them
+    CUT = 0.5  # correlation of neighbouring frames below which there is a cut, if most of the picture changes
 
     def __init__(
         self,
@@ -455,13 +457,14 @@ class _Scene:
         """First and last frames of the parts of the chunk between cuts, and whether a cut lies before each."""
         step = max(1, min(self.frames.shape[1:3]) // 48)
         small = self.frames[:, step // 2 :: step, step // 2 :: step].float().mean(-1).flatten(1)
-        small = small - small.mean(1, keepdim=True)
         before = torch.cat([small[:1] if self.thumbnail is None else self.thumbnail, small[:-1]])
         self.thumbnail = small[-1:]
-        # The constant keeps noise in two dark frames from counting as a difference.
-        flat = 4.0 * small.shape[1]
-        correlation = ((small * before).sum(1) + flat) / (small.norm(dim=1) * before.norm(dim=1) + flat)
-        cuts = (correlation < self.cropper.CUT).nonzero()[:, 0].tolist()
+        # A lamp changes all of the picture and leaves it alike; a hand changes much, but only where it is.
+        changed = ((small - before).abs() > 8).float().mean(1)
+        small, before = (x - x.mean(1, keepdim=True) for x in (small, before))
+        flat = 4.0 * small.shape[1]  # keeps noise in two dark frames from counting as a difference
+        alike = ((small * before).sum(1) + flat) / (small.norm(dim=1) * before.norm(dim=1) + flat)
+        cuts = ((alike < self.cropper.CUT) & (changed > 0.5)).nonzero()[:, 0].tolist()
         starts = sorted({0, *cuts})
         ends = [start - 1 for start in starts[1:]] + [len(self.frames) - 1]
         return [(start, end, start in cuts) for start, end in zip(starts, ends, strict=True)]
@@ -479,17 +482,18 @@ class _Scene:
         searched = first - 1  # the last frame in which faces were searched for
         for key in range(first, last + 1):
             alone = not any(span.covers(key) for span in spans)
-            if (self.start + key) % self.cropper.detect_every == 0 or (alone and key in (first, last)):
-                for face in self._newcomers(key, spans):
+            due = (self.start + key) % self.cropper.detect_every == 0
+            if due or (alone and (key in (first, last) or key - searched >= self.cropper.SEARCH_EVERY)):
+                for face in self._newcomers(key, spans, far=due or key == first):
                     self._begin(face, key, last, searched, spans)
                 searched = key
         return spans
 
-    def _newcomers(self, key: int, spans: list[_Span]) -> list[Face]:
+    def _newcomers(self, key: int, spans: list[_Span], far: bool) -> list[Face]:
         """Faces in a key frame that are to be followed from now on; a much larger one takes over."""
         present = [span for span in spans if span.covers(key)]
         followed = [span.near(key) for span in present]
-        faces = self.finder.find(self.frames[key], besides=followed)
+        faces = self.finder.find(self.frames[key], besides=followed, far=far)
         others = [f for f in faces if all(overlap(f.box, g.box[None])[0] < self.cropper.SAME_FACE for g in followed)]
         if self.cropper.faces == "all":
             return others
@@ -537,28 +541,36 @@ class _Scene:
         ahead = [i for i in self.knots[::step] if (i - edge) * step > 0 and (end - i) * step >= 0]
         ahead += [end] if end != edge and end not in ahead else []
         while ahead:
-            group, ahead = ahead[: self.cropper.GROUP], ahead[self.cropper.GROUP :]
-            for knot, face in zip(group, self._look(group, track.face), strict=True):
-                # Gone at the knot, or moved too fast for one stride: go step by step.
-                steps = [knot] if face else range(edge + step, knot + step, step)
-                for i in steps:
-                    face = face or self._look([i], track.face)[0]
-                    if face is None:
-                        return
-                    span.looks[i] = track.face = face
-                    track.last_frame = max(track.last_frame, self.start + i)
-                    face = None
-                edge = knot
+            group, start = ahead[: self.cropper.GROUP], track.face.roi
+            looks = self.finder.look([self.frames[i] for i in group], [start] * len(group))
+            for knot, face in zip(group, looks, strict=True):
+                moved = np.hypot(face.roi.x - start.x, face.roi.y - start.y) / start.side if face else np.inf
+                if moved < 0.1:
+                    self._saw(span, knot, face)
+                    there = True
+                elif moved < 0.25:  # off the middle of the region landmarks are poor
+                    there = self._step(span, knot, face.roi)
+                else:  # at its edge they are wrong; or the face is gone: walk, to see where it went, or when
+                    there = all(self._step(span, i, track.face.roi) for i in range(edge + step, knot + step, step))
+                if not there:
+                    return
+                edge = ahead.pop(0)
+                if moved >= 0.1:
+                    break  # the other looks of the group began too far away
 
-    def _look(self, indices: list[int], face: Face) -> list[Face | None]:
-        """Look in frames where the face was last; once more where it has moved far from there."""
-        roi = face.roi
-        seen = self.finder.look([self.frames[i] for i in indices], [roi] * len(indices))
-        far = [n for n, f in enumerate(seen) if f and np.hypot(f.roi.x - roi.x, f.roi.y - roi.y) > 0.1 * roi.side]
-        again = self.finder.look([self.frames[indices[n]] for n in far], [seen[n].roi for n in far])
-        for n, f in zip(far, again, strict=True):
-            seen[n] = f
-        return seen
+    def _step(self, span: _Span, frame: int, roi: Roi) -> bool:
+        """Look at a region of a frame, and once more from where the face is in it; False if there is none."""
+        for _ in range(2):
+            [face] = self.finder.look([self.frames[frame]], [roi])
+            if face is None:
+                return False
+            roi = face.roi
+        self._saw(span, frame, face)
+        return True
+
+    def _saw(self, span: _Span, frame: int, face: Face) -> None:
+        span.looks[frame] = span.track.face = face
+        span.track.last_frame = max(span.track.last_frame, self.start + frame)
 
     # --- faces that are known already -----------------------------------------------------------------------------
 

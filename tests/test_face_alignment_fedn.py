@@ -160,7 +160,7 @@ def test_a_change_of_light_does_not_move_the_crop(finder, astronaut, light):
     strength = torch.cat([torch.zeros(16), torch.linspace(0, 1, 8), torch.ones(24)])
     side = torch.linspace(-1, 1, 512)[None, :, None] if light != "dimmer" else torch.ones(1, 1, 1)
     frames = [astronaut.float() * (1 - 0.35 * s * (1 + side) / 2) - 8 * s for s in strength]
-    parts, centres = align(finder, torch.stack(frames).round().clamp(0, 255).to(torch.uint8))
+    _, centres = align(finder, torch.stack(frames).round().clamp(0, 255).to(torch.uint8))
     assert np.abs(centres - centres[0]).max() < 0.15
 
 

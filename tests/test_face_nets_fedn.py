@@ -41,5 +41,5 @@ def test_nothing_is_trained():
 
 
 def test_an_unknown_network_is_named():
-    with pytest.raises(ValueError, match="unknown face network 'retinaface'.*facemesh468"):
+    with pytest.raises(ValueError, match=r"unknown face network 'retinaface'.*facemesh468"):
         load_face_net("retinaface")
