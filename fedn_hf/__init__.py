@@ -9,8 +9,14 @@ from .version import __version__
 
 # Public name -> the module that holds it.
 _HOMES = {
-    "FednError": "video_io_fedn",
-    "MediaError": "video_io_fedn",
+    "CropBatch": "face_fedn",
+    "FaceCropper": "face_fedn",
+    "FednError": "media_fedn",
+    "FrameBatch": "video_io_fedn",
+    "MediaError": "media_fedn",
+    "MediaLimits": "media_fedn",
+    "VideoInfo": "media_fedn",
+    "VideoReader": "video_io_fedn",
 }
 
 

@@ -1,11 +1,14 @@
 """What all tests share: one torch thread, fixed seeds, and where pictures and clips of faces come from."""
 
+import functools
 import os
 from pathlib import Path
 
 import av
 import pytest
 import torch
+
+from tests.clips import CLIPS, make
 
 DATA = Path(__file__).resolve().parent / "data"
 SHARED = Path(os.environ.get("FEDN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -35,3 +38,10 @@ def real_clip():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """`clip(name)` is the path of that clip of `tests.clips.CLIPS`, made when first asked for."""
+    folder = tmp_path_factory.mktemp("clips")
+    return functools.cache(lambda name: str(make(folder / name, **CLIPS[name])))
