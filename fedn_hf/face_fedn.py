@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .face_alignment_fedn import FaceAligner, Pose, Region, unit_grid
+from .face_alignment_fedn import FaceAligner, Pose, Region, resize, unit_grid
 from .face_nets_fedn import WEIGHTS_DIR, load_face_net
 from .video_io_fedn import FrameBatch, frames_per_batch
 
@@ -151,7 +151,7 @@ class FaceFinder:
         scale = size / max(height, width)
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (size - h) // 2, (size - w) // 2
-        x = F.interpolate(images.permute(0, 3, 1, 2), (h, w), mode="bilinear", antialias=True).to(self.device).float()
+        x = resize(images.to(self.device).permute(0, 3, 1, 2), h, w).float()
         x = F.pad(x / 127.5 - 1, (left, size - w - left, top, size - h - top), value=-1.0)
         boxes, logits = net(x.contiguous(memory_format=torch.channels_last))
         scores = logits.clamp(-80, 80).sigmoid().cpu()
@@ -369,7 +369,7 @@ class FaceCropper:
         for batch in batches:
             out = CropBatch.empty(batch, first, size)
             height, width = batch.frames.shape[1:3]
-            scaled = F.interpolate(batch.frames.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
+            scaled = resize(batch.frames.permute(0, 3, 1, 2), size, size)
             out.crops.copy_(self._colour(scaled.permute(0, 2, 3, 1)))
             out.mask[:], out.face_id[:], out.confidence[:], out.fit[:] = True, 0, 1.0, 1.0
             out.face_size_px[:] = height
