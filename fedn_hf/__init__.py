@@ -1,6 +1,7 @@
 """Facial expression detection in long videos, built around FEDN (arXiv 2504.07660).
 
-Names are imported when they are first used, so `import fedn_hf` costs nothing until work begins.
+Importing the package registers its classes with transformers' Auto classes and does nothing else. Names are imported
+when they are first used.
 """
 
 import importlib
@@ -9,9 +10,33 @@ from .version import __version__
 
 # Public name -> the module that holds it.
 _HOMES = {
+    "FednConfig": "configuration_fedn",
     "FednError": "video_io_fedn",
+    "FednForFacialExpressionDetection": "modeling_fedn",
+    "FednIntervals": "postprocessing_fedn",
+    "FednModel": "modeling_fedn",
+    "FednPreTrainedModel": "modeling_fedn",
+    "FednProposals": "postprocessing_fedn",
     "MediaError": "video_io_fedn",
+    "find_intervals": "postprocessing_fedn",
 }
+
+
+def _register():
+    """
+    Make `AutoModel.from_pretrained(directory)` and its sisters find the classes of this package, and let
+    `save_pretrained` write the code beside the weights. May run any number of times.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection
+
+    from .configuration_fedn import FednConfig
+    from .modeling_fedn import FednForFacialExpressionDetection, FednModel
+
+    AutoConfig.register(FednConfig.model_type, FednConfig, exist_ok=True)
+    FednConfig.register_for_auto_class()
+    for auto, model in ((AutoModel, FednModel), (AutoModelForObjectDetection, FednForFacialExpressionDetection)):
+        auto.register(FednConfig, model, exist_ok=True)
+        model.register_for_auto_class(auto.__name__)
 
 
 def __getattr__(name: str):
@@ -24,4 +49,6 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
 
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+_register()
+
+__all__ = ["__version__", *_HOMES]

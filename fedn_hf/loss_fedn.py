@@ -2,7 +2,8 @@
 
 **Time.** Boundaries are continuous and half-open, in frames of the window: frame `i` covers `[i, i + 1)`, so an event
 from its onset frame to its offset frame, both counted in, is the interval `[onset, offset + 1)`.
-`postprocessing_fedn.to_half_open` and `to_inclusive` convert. Shapes: B batch, P proposals, N events (padded), T frames.
+`postprocessing_fedn.to_half_open` and `to_inclusive` convert. Shapes: B batch, P proposals, N events (padded), T
+frames.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class ProposalGrid:
     Where the proposals of a window sit: level by level, position by position, and at each position first the
     anchor-free interval, then the anchors in the order of `anchor_ratios`.
 
+    num_frames: length of the window.
     points (P,): centre of the position in frames. A position of a level with stride s owns s frames: [j s, (j + 1) s).
     defaults (P, 2): the interval that a proposal predicts when the network says nothing: the anchor; for the
         anchor-free interval the level's base length around the point.
@@ -29,6 +31,7 @@ class ProposalGrid:
     strides (P,): stride of the level in frames.
     """
 
+    num_frames: int
     points: torch.Tensor
     defaults: torch.Tensor
     is_anchor: torch.Tensor
@@ -52,6 +55,7 @@ def make_proposal_grid(num_frames: int, config, device: torch.device | str | Non
         strides.append(torch.full_like(points[-1], float(stride)))
     points, lengths = torch.cat(points), torch.cat(lengths)
     return ProposalGrid(
+        num_frames=num_frames,
         points=points,
         defaults=torch.stack((points - lengths / 2, points + lengths / 2), -1),
         is_anchor=torch.arange(len(points), device=device) % per_position > 0,
@@ -70,9 +74,9 @@ def decode_boundaries(offsets: torch.Tensor, grid: ProposalGrid) -> torch.Tensor
 
     Zeros decode to the default interval, so training starts from sensible lengths on every level.
     """
-    start, end = grid.defaults.to(offsets.dtype).unbind(-1)
+    start, end = grid.defaults.unbind(-1)
     centre, length = (start + end) / 2, end - start
-    first, second = offsets.unbind(-1)
+    first, second = offsets.float().unbind(-1)  # half precision cannot count to 256 frames in tenths
     scale = second.clamp(-_MAX_LOG_SCALE, _MAX_LOG_SCALE).exp()
     left = first.clamp(-_MAX_LOG_SCALE, _MAX_LOG_SCALE).exp()
     moved, half = centre + first * length, scale * length / 2
@@ -116,13 +120,52 @@ def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha: float, gamma:
     return (alpha * targets + (1 - alpha) * (1 - targets)) * missing**gamma * cross_entropy
 
 
+def check_labels(labels: list[dict], batch_size: int, config) -> None:
+    """Raise a `ValueError` that quotes the value when `labels` cannot be what the network is trained on."""
+    if not isinstance(labels, list | tuple) or len(labels) != batch_size:
+        size = len(labels) if hasattr(labels, "__len__") else type(labels).__name__
+        raise ValueError(f"labels must be a list of {batch_size} dictionaries, one per sample, got {size}")
+    for row, label in enumerate(labels):
+        missing = {"intervals", "type_labels", "class_labels"} - set(label)
+        if missing:
+            raise ValueError(f"labels[{row}] lacks {sorted(missing)}, it has {sorted(label)}")
+        intervals = torch.as_tensor(label["intervals"], dtype=torch.float32)
+        count = len(intervals)
+        if count and intervals.shape != (count, 2):
+            raise ValueError(f"labels[{row}]['intervals'] must have shape (n, 2), got {tuple(intervals.shape)}")
+        for start, end in intervals.reshape(-1, 2).tolist():
+            if not (abs(start) < float("inf") and abs(end) < float("inf") and start < end):
+                raise ValueError(f"labels[{row}]['intervals'] must be finite with start < end, got ({start}, {end})")
+        for name, size in (("type_labels", len(config.expression_types)), ("class_labels", config.num_labels)):
+            values = torch.as_tensor(label[name]).reshape(-1).tolist()
+            if len(values) != count:
+                raise ValueError(f"labels[{row}]['{name}'] must have one entry per interval ({count}), got {values}")
+            for value in values:
+                if value != -100 and value not in range(size):
+                    raise ValueError(
+                        f"labels[{row}]['{name}'] must be 0 to {size - 1}, or -100 if unknown, got {value}"
+                    )
+        if label.get("apex") is not None:
+            apex = torch.as_tensor(label["apex"], dtype=torch.float32).reshape(-1).tolist()
+            if len(apex) != count:
+                raise ValueError(f"labels[{row}]['apex'] must have one entry per interval ({count}), got {apex}")
+            for time, (start, end) in zip(apex, intervals.reshape(-1, 2).tolist(), strict=True):
+                if time < start or time > end:  # NaN, an unknown apex, is neither
+                    raise ValueError(f"labels[{row}]['apex'] must lie in its interval ({start}, {end}), got {time}")
+
+
 def pad_events(labels: list[dict], device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
     """
     Stack the events of a batch: `intervals` (B, N, 2), `type_labels`, `class_labels` (B, N), `apex` (B, N; NaN where
     unknown) and `valid` (B, N), where N is the largest number of events and may be 0.
     """
     size = max((len(label["intervals"]) for label in labels), default=0)
-    fill = {"intervals": (0.0, (2,)), "type_labels": (-100, ()), "class_labels": (-100, ()), "apex": (float("nan"), ())}
+    fill = {
+        "intervals": (0.0, (2,)),
+        "type_labels": (-100, ()),
+        "class_labels": (-100, ()),
+        "apex": (float("nan"), ()),
+    }
     events = {}
     for name, (value, tail) in fill.items():
         dtype = torch.long if isinstance(value, int) else torch.float32
@@ -140,7 +183,6 @@ def assign_events(
     intervals: torch.Tensor,
     valid: torch.Tensor,
     proposal_mask: torch.Tensor,
-    num_frames: int,
     positive_iou: float = 0.5,
     background_iou: float = 0.4,
     center_radius: float = 1.5,
@@ -150,14 +192,15 @@ def assign_events(
     Which event each proposal is responsible for.
 
     - An *anchor* is a candidate for an event that it overlaps with an IoU of at least `positive_iou`.
-    - An *anchor-free* position is a candidate for an event that it lies in, within `center_radius` strides of its centre,
-      when the farther boundary is within the level's regression range (FCOS, ActionFormer).
+    - An *anchor-free* position is a candidate for an event that it lies in, within `center_radius` strides of its
+      centre, when the farther boundary is within the level's regression range (FCOS, ActionFormer).
     - An event without any candidate of a kind takes the best of that kind, so none goes unlearnt: the anchor with the
-      highest IoU, and the position nearest to its centre on the level whose range holds half its length. These go first.
+      highest IoU, and the position nearest to its centre, within a stride, on the level whose range holds half its
+      length. These go before other candidates.
     - Of several events, a proposal takes the shortest.
     - Other proposals are background, unless they are anchors that reach `background_iou`, which are ignored.
-    - An event of which the window holds no more than `min_visible` is nobody's; proposals centred in its visible part, and
-      anchors that reach `background_iou` with it, are ignored. Other events are cut to the window.
+    - An event of which the window holds no more than `min_visible` is nobody's; proposals centred in its visible part,
+      and anchors that reach `background_iou` with it, are ignored. Other events are cut to the window.
     - Masked proposals are ignored.
 
     Args:
@@ -165,19 +208,19 @@ def assign_events(
         intervals (`torch.Tensor` (B, N, 2)): Events in frames of the window, half-open.
         valid (`torch.Tensor` (B, N)): False for padding.
         proposal_mask (`torch.Tensor` (B, P)): False where a position has no frames.
-        num_frames (`int`): Length of the window.
+        positive_iou, background_iou, center_radius, min_visible (`float`): As above; fields of [`FednConfig`].
 
     Returns:
         matched (B, P): index of the event, `BACKGROUND` or `IGNORED`; and targets (B, P, 2), the boundaries of the
         matched event cut to the window (zeros elsewhere).
     """
-    batch, count = intervals.shape[:2]
+    count = intervals.shape[1]
     matched = torch.full(proposal_mask.shape, BACKGROUND, dtype=torch.long, device=proposal_mask.device)
     matched = matched.masked_fill(~proposal_mask, IGNORED)
     if not count:
         return matched, matched.new_zeros((*matched.shape, 2), dtype=intervals.dtype)
 
-    clipped = intervals.clamp(0, num_frames)
+    clipped = intervals.clamp(0, grid.num_frames)
     length = clipped[..., 1] - clipped[..., 0]  # (B, N)
     visible = length / (intervals[..., 1] - intervals[..., 0]).clamp(min=torch.finfo(length.dtype).tiny)
     taken = valid & (visible > min_visible)
@@ -186,6 +229,7 @@ def assign_events(
     start, end = clipped[:, None].unbind(-1)  # (B, 1, N)
     points, is_anchor = grid.points[:, None], grid.is_anchor[:, None]  # (P, 1)
     low, high = grid.ranges[:, None].unbind(-1)
+    strides = grid.strides[:, None]
     centre = (start + end) / 2
     iou = interval_iou(grid.defaults[:, None], clipped[:, None])  # (B, P, N)
     iou = iou.masked_fill(~proposal_mask[..., None], 0)
@@ -193,13 +237,13 @@ def assign_events(
 
     far = torch.maximum(points - start, end - points)
     near = (points - centre).abs()
-    free = inside & (far >= low) & (far < high) & (near <= center_radius * grid.strides[:, None])
+    free = inside & (far >= low) & (far < high) & (near <= center_radius * strides)
     open_to = proposal_mask[..., None] & taken[:, None]  # (B, P, N)
     candidate = torch.where(is_anchor, iou >= positive_iou, free) & open_to
 
     # The best of each kind, for events that have no candidate of that kind.
     half = (end - start) / 2
-    on_level = (half >= low) & (half < high) & ~is_anchor & proposal_mask[..., None]
+    on_level = (half >= low) & (half < high) & (near <= strides) & ~is_anchor & proposal_mask[..., None]
     fits = torch.stack((iou.masked_fill(~is_anchor, 0), 1 / (1 + near) * on_level))  # (2, B, P, N)
     kinds = torch.stack((candidate & is_anchor, candidate & ~is_anchor))
     best, where = fits.max(dim=2, keepdim=True)
@@ -207,7 +251,7 @@ def assign_events(
     rescued = rescued.any(0)
 
     # The shortest candidate; a rescued event goes before any other.
-    cost = length[:, None] - rescued.to(length.dtype) * 2 * num_frames
+    cost = length[:, None] - rescued.to(length.dtype) * 2 * grid.num_frames
     cost, event = cost.masked_fill(~(candidate | rescued), float("inf")).min(-1)
     positive = cost < float("inf")
 
@@ -224,8 +268,8 @@ def intensity_targets(
 ) -> torch.Tensor:
     """
     How far each frame is on the way from rest to apex, (B, T) between 0 and 1: half a raised cosine up from the start
-    of an event to its apex and half a one down to its end, taken at the frames' centres. Where events overlap the larger
-    counts; an unknown apex (NaN) is taken to be the middle; events cut by the window keep their shape.
+    of an event to its apex and half a one down to its end, taken at the frames' centres. Where events overlap the
+    larger counts; an unknown apex (NaN) is taken to be the middle; events cut by the window keep their shape.
     """
     time = torch.arange(num_frames, device=intervals.device, dtype=intervals.dtype) + 0.5
     start, end = intervals[..., None].unbind(-2)  # (B, N, 1)
@@ -257,14 +301,14 @@ def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, no
     The terms of FEDN's loss, before their weights.
 
         confidence  focal loss over positives and background, sum / n
-        boundaries  1D Distance-IoU loss over positives, sum / n
+        boundary    1D Distance-IoU loss over positives, sum / n
         type        class_loss over positives, sum / n
         label       class_loss over positives whose emotion is known, sum / n
         intensity   binary cross-entropy of the curve against its target less the target's entropy (0 when they agree),
                     mean over visible frames
 
-    n is `normalizer`, a running mean of the number of positives (ActionFormer): batches with few events then do not weigh
-    more than batches with many.
+    n is `normalizer`, a running mean of the number of positives (ActionFormer): batches with few events then do not
+    weigh more than batches with many.
 
     Args:
         outputs (`dict`): `boundaries` (B, P, 2) and, where the network has them, `confidence` (B, P), `type_logits`
@@ -292,19 +336,17 @@ def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, no
     >>> labels = [{"intervals": [[100.0, 130.0]], "type_labels": [0], "class_labels": [-100]}]
     >>> terms, positives = joint_loss(outputs, labels, grid, config, torch.tensor(10.0))
     >>> sorted(terms)
-    ['boundaries', 'confidence']
+    ['boundary', 'confidence']
     ```
     """
     boundaries = outputs["boundaries"].float()
     device = boundaries.device
     events = pad_events(labels, device)
-    num_frames = int(grid.points.max() + grid.strides.max() / 2)
     matched, targets = assign_events(
         grid,
         events["intervals"],
         events["valid"],
         outputs["proposal_mask"],
-        num_frames,
         config.anchor_positive_iou,
         config.anchor_background_iou,
         config.center_sampling_radius,
@@ -318,14 +360,14 @@ def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, no
             outputs["confidence"][counted].float(), positive[counted].float(), config.focal_alpha, config.focal_gamma
         )
         terms["confidence"] = loss.sum() / normalizer
-        terms["boundaries"] = diou_loss(boundaries[positive], targets[positive]).sum() / normalizer
+        terms["boundary"] = diou_loss(boundaries[positive], targets[positive]).sum() / normalizer
     for name, labels_name, logits_name, weights in (
         ("type", "type_labels", "type_logits", config.type_class_weights),
         ("label", "class_labels", "logits", config.label_class_weights),
     ):
         if outputs.get(logits_name) is not None:
-            picked = events[labels_name].gather(1, matched.clamp(min=0))[positive] if events["valid"].numel() else None
-            picked = matched.new_zeros(0) if picked is None else picked
+            # One column of unknowns stands behind the events, so that a batch without any can be gathered from.
+            picked = F.pad(events[labels_name], (0, 1), value=-100).gather(1, matched.clamp(min=0))[positive]
             weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
             terms[name] = class_loss(outputs[logits_name][positive].float(), picked, weights) / normalizer
     if outputs.get("intensity_logits") is not None:
@@ -342,6 +384,7 @@ __all__ = [
     "IGNORED",
     "ProposalGrid",
     "assign_events",
+    "check_labels",
     "class_loss",
     "decode_boundaries",
     "diou_loss",
