@@ -49,12 +49,12 @@ class FednModelOutput(ModelOutput):
         Coarsest level of the pyramid.
     pyramid (`tuple(torch.FloatTensor)`):
         All levels, finest first, of shape `(batch_size, frames / stride, hidden_size)`; zero where masked.
-    pyramid_mask (`tuple(torch.BoolTensor)`):
-        One mask per level of shape `(batch_size, frames / stride)`: whether any frame of a position is visible.
+    pyramid_mask (`tuple(torch.LongTensor)`):
+        One mask per level of shape `(batch_size, frames / stride)`: 1 where any frame of a position is visible, else 0.
     segment_features (`torch.FloatTensor` of shape `(batch_size, segments, hidden_size)`):
         One feature per segment, after the sliding-window attention.
-    frame_mask (`torch.BoolTensor` of shape `(batch_size, frames)`):
-        The mask of the frames, filled up with False to a multiple of the coarsest stride.
+    frame_mask (`torch.LongTensor` of shape `(batch_size, frames)`):
+        The mask of the frames, filled up with zeros to a multiple of the coarsest stride.
     hidden_states (`tuple(torch.FloatTensor)`, *optional*):
         Input of the pyramid and all its levels.
     attentions (`tuple(torch.FloatTensor)`, *optional*):
@@ -63,9 +63,9 @@ class FednModelOutput(ModelOutput):
 
     last_hidden_state: torch.FloatTensor | None = None
     pyramid: tuple[torch.FloatTensor, ...] | None = None
-    pyramid_mask: tuple[torch.BoolTensor, ...] | None = None
+    pyramid_mask: tuple[torch.LongTensor, ...] | None = None
     segment_features: torch.FloatTensor | None = None
-    frame_mask: torch.BoolTensor | None = None
+    frame_mask: torch.LongTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -474,6 +474,13 @@ class FednModel(FednPreTrainedModel):
         if self.frame_encoder is not None and config.freeze_backbone:
             self.frame_encoder.requires_grad_(False)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Where frame features enter; what `enable_input_require_grads` hooks for checkpointing with frozen parts."""
+        return self.embedding.projection
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.embedding.projection = value
+
     def train(self, mode: bool = True) -> "FednModel":
         """Switch to training; a frozen backbone stays in evaluation, so its batch-norm statistics do not move."""
         super().train(mode)
@@ -501,7 +508,11 @@ class FednModel(FednPreTrainedModel):
             shape = tuple(pixel_values.shape)
             raise ValueError(f"pixel_values must have shape ([batch,] frames, 3, height, width), got {shape}")
         frames = pixel_values.flatten(0, -4)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_backbone):
+        learning = torch.is_grad_enabled() and not self.config.freeze_backbone
+        if learning and self.frame_encoder.gradient_checkpointing:
+            # Re-entrant checkpoints only run backwards through inputs that ask for a gradient.
+            frames = frames.detach().requires_grad_()
+        with torch.set_grad_enabled(learning):
             features = torch.cat(
                 [
                     self.frame_encoder(chunk.contiguous(memory_format=torch.channels_last))
@@ -563,13 +574,13 @@ class FednModel(FednPreTrainedModel):
             mask = mask.unflatten(1, (-1, 2)).any(-1)
             hidden_states = layer(hidden_states, mask)
             levels.append(hidden_states)
-            masks.append(mask)
+            masks.append(mask.long())
         return FednModelOutput(
             last_hidden_state=hidden_states,
             pyramid=tuple(levels),
             pyramid_mask=tuple(masks),
             segment_features=segments,
-            frame_mask=frame_mask,
+            frame_mask=frame_mask.long(),
         )
 
 
@@ -674,7 +685,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         """Every branch at every level, joined in the order of the grid, and their attentions."""
         numbers = {name: [] for name in self.branches}
         attentions = []
-        for level, mask, stride in zip(outputs.pyramid, outputs.pyramid_mask, self.config.level_strides, strict=True):
+        frame_mask, masks = outputs.frame_mask.bool(), [mask.bool() for mask in outputs.pyramid_mask]
+        for level, mask, stride in zip(outputs.pyramid, masks, self.config.level_strides, strict=True):
             radius = max(1, self.config.attention_window // (2 * stride))
             attention_mask = local_attention_mask(self.config, level, mask, radius)
             for name, branch in self.branches.items():
@@ -682,9 +694,9 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
                 numbers[name].append(predicted)
                 attentions += [] if weights is None else [weights]
         numbers = {name: torch.cat(levels, dim=1) for name, levels in numbers.items()}  # (B, P, outputs)
-        mask = torch.cat(outputs.pyramid_mask, 1).repeat_interleave(self.config.num_proposals_per_position, 1)
+        mask = torch.cat(masks, 1).repeat_interleave(self.config.num_proposals_per_position, 1)
 
-        result = {"proposal_mask": mask, "frame_mask": outputs.frame_mask}
+        result = {"proposal_mask": mask, "frame_mask": frame_mask}
         if self.config.heads == "recognition":
             result["boundaries"] = grid.defaults.expand(len(mask), -1, -1)
             result["logits"] = numbers["logits"].masked_fill(~mask[..., None], MASKED_LOGIT)
@@ -694,7 +706,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             result["type_logits"] = numbers["type_logits"]
             result["logits"] = numbers.get("logits")
         if self.intensity_head is not None:
-            segment_mask = outputs.frame_mask.unflatten(1, (-1, self.config.segment_stride)).any(-1)
+            segment_mask = frame_mask.unflatten(1, (-1, self.config.segment_stride)).any(-1)
             result["intensity_logits"] = self.intensity_head(
                 outputs.segment_features, outputs.pyramid[0], segment_mask
             )
