@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 IGNORED, BACKGROUND = -2, -1
-# A proposal is never longer or shorter than its default interval by more than this factor: e^4 = 55.
-_MAX_LOG_SCALE = 4.0
+# A proposal is never longer or shorter than its default interval by more than this factor: e^3 = 20.
+_MAX_LOG_SCALE = 3.0
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class FednModelOutput(ModelOutput):
     pyramid (`tuple(torch.FloatTensor)`):
         All levels, finest first, of shape `(batch_size, frames / stride, hidden_size)`; zero where masked.
     pyramid_mask (`tuple(torch.LongTensor)`):
-        One mask per level of shape `(batch_size, frames / stride)`: 1 where any frame of a position is visible, else 0.
+        One mask per level of shape `(batch_size, frames / stride)`: 1 where any frame of a position is visible.
     segment_features (`torch.FloatTensor` of shape `(batch_size, segments, hidden_size)`):
         One feature per segment, after the sliding-window attention.
     frame_mask (`torch.LongTensor` of shape `(batch_size, frames)`):
@@ -377,6 +377,9 @@ class FednIntensityHead(nn.Module):
         return self.predict(features).flatten(1)
 
 
+_NO_SPLIT = ["FednFrameEncoder", "FednSegmentAttention", "FednPyramidLayer", "FednHeadBranch"]
+
+
 class FednPreTrainedModel(PreTrainedModel):
     """Weights, loading and saving of FEDN models."""
 
@@ -386,7 +389,7 @@ class FednPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["FednFrameEncoder", "FednSegmentAttention", "FednPyramidLayer", "FednHeadBranch"]  # noqa: RUF012
+    _no_split_modules = _NO_SPLIT
     _supports_sdpa = True
     _can_record_outputs = {"hidden_states": FednPyramidLayer, "attentions": FednAttention}  # noqa: RUF012
 
@@ -471,8 +474,7 @@ class FednModel(FednPreTrainedModel):
         # The first two layers are the stem, the others the neck.
         self.pyramid = nn.ModuleList([FednPyramidLayer(config) for _ in range(config.num_hidden_layers)])
         self.post_init()
-        if self.frame_encoder is not None and config.freeze_backbone:
-            self.frame_encoder.requires_grad_(False)
+        self.train(self.training)
 
     def get_input_embeddings(self) -> nn.Module:
         """Where frame features enter; what `enable_input_require_grads` hooks for checkpointing with frozen parts."""
@@ -482,10 +484,14 @@ class FednModel(FednPreTrainedModel):
         self.embedding.projection = value
 
     def train(self, mode: bool = True) -> "FednModel":
-        """Switch to training; a frozen backbone stays in evaluation, so its batch-norm statistics do not move."""
+        """
+        Switch to training or, with `False`, to evaluation. A frozen backbone has no gradients and stays in evaluation,
+        so its batch-norm statistics do not move either; said here, as loading a checkpoint thaws parameters and then
+        calls this.
+        """
         super().train(mode)
         if self.frame_encoder is not None and self.config.freeze_backbone:
-            self.frame_encoder.eval()
+            self.frame_encoder.eval().requires_grad_(False)
         return self
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -769,7 +775,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
             grid = make_proposal_grid(-(-(window.stop - window.start) // stride) * stride, self.config, self.device)
             single = {name: outputs[name][0] for name in _RAW_OUTPUTS if outputs.get(name) is not None}
-            parts.append(owned_proposals(single, grid, window, num_frames, min_score))
+            parts.append(owned_proposals(single, grid, window, num_frames, self.config.context_frames, min_score))
         return stitch(parts, num_frames)
 
 

@@ -77,7 +77,7 @@ class FednProposals:
     """
     The raw outputs of the network for one sequence of T frames, stitched: small, on the CPU, without masked positions.
 
-    boundaries (P, 2): start and end in frames of the sequence.
+    boundaries (P, 2): start and end in frames of the sequence, in double precision.
     confidence (P,), type_logits (P, 2), logits (P, C): before the sigmoid; `None` where the network has no such head.
     intensity (T,): between 0 and 1, or `None`.
     num_frames: T, as a tensor, so that all of it is tensors and `safetensors.torch.save_file(proposals.to_dict(),
@@ -97,24 +97,33 @@ class FednProposals:
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def owned_proposals(outputs: dict, grid: ProposalGrid, window: FednWindow, num_frames: int, min_score: float) -> dict:
+def owned_proposals(
+    outputs: dict, grid: ProposalGrid, window: FednWindow, num_frames: int, reach: int, min_score: float
+) -> dict[str, torch.Tensor]:
     """
     What one window contributes to `FednProposals`, in frames of the sequence: the proposals of visible positions that
     it owns with a confidence of at least `min_score`, less those that an inner edge of the window cuts.
+
+    A proposal that ends farther from its position than the network can see is dropped everywhere. So, in windows with
+    enough context no edge cuts any other, and where windows start makes no difference.
 
     Args:
         outputs (`dict`): The model's outputs for this window, batch dimension removed.
         grid (`ProposalGrid`): The window's proposals.
         window (`FednWindow`): The window.
         num_frames (`int`): Length of the sequence.
+        reach (`int`): How far the network can see, `config.context_frames`.
         min_score (`float`): Lowest sigmoid of the confidence.
     """
-    points = grid.points + window.start
-    start, end = (outputs["boundaries"].float() + window.start).unbind(-1)
-    keep = (points >= window.own_start) & (points < window.own_stop)
+    outputs = {name: tensor.cpu() for name, tensor in outputs.items()}
+    points = grid.points.cpu() + window.start
+    # In single precision the frames of an hour could only be told apart to a hundredth.
+    start, end = (outputs["boundaries"].double() + window.start).unbind(-1)
     # At the edges of the sequence nothing more can be seen, so there proposals may reach out; they are cut later.
-    keep &= (start >= window.start) if window.start else torch.ones_like(keep)
-    keep &= (end <= window.stop) if window.stop < num_frames else torch.ones_like(keep)
+    first = window.start if window.start else float("-inf")
+    last = window.stop if window.stop < num_frames else float("inf")
+    keep = (points >= window.own_start) & (points < window.own_stop) & (start >= first) & (end <= last)
+    keep &= torch.maximum(points - start, end - points) <= reach
     if outputs.get("confidence") is not None:
         score = outputs["confidence"].float().sigmoid()
         keep &= (score >= min_score) & (score > 0)
@@ -127,7 +136,7 @@ def owned_proposals(outputs: dict, grid: ProposalGrid, window: FednWindow, num_f
     if outputs.get("intensity") is not None:
         first, last = window.own_start - window.start, window.own_stop - window.start
         part["intensity"] = outputs["intensity"][first:last].float()
-    return {name: tensor.cpu() for name, tensor in part.items()}
+    return part
 
 
 def stitch(parts: list[dict], num_frames: int) -> FednProposals:

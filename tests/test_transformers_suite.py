@@ -1,7 +1,7 @@
 """transformers' own common tests, run against both models and the configuration.
 
-They are not part of the installed library: the source distribution of the installed version is fetched through pip, and
-two of its files are unpacked into pytest's cache. Where that is impossible one test is skipped and the summary says so.
+They are not part of the installed library: the source distribution of the installed version is fetched through pip
+and two of its files are unpacked into pytest's cache. Where that cannot be done, the summary says so.
 """
 
 import importlib
