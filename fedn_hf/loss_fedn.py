@@ -116,7 +116,8 @@ def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha: float, gamma:
         -alpha_t (1 - p_t)^gamma log p_t
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    missing = (1 - torch.exp(-cross_entropy)).clamp(min=0)  # exp(-cross entropy) is p_t
+    # 1 - p_t, as p_t = exp(-cross entropy); kept from zero, where a power below one has no gradient.
+    missing = (-torch.expm1(-cross_entropy)).clamp(min=1e-8)
     return (alpha * targets + (1 - alpha) * (1 - targets)) * missing**gamma * cross_entropy
 
 
