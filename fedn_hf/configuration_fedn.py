@@ -90,7 +90,7 @@ class FednConfig(PreTrainedConfig):
         Frames per second at which the network sees the video.
     window_size (`int`, defaults to 256):
         Length of a training window in frames; a multiple of `total_stride`.
-    frame_chunk_size (`int`, defaults to 64):
+    frame_chunk_size (`int`, defaults to 32):
         Number of frames that pass the backbone at once. Changes memory, not results.
 
     > Backbone and other per-frame inputs
@@ -201,7 +201,7 @@ class FednConfig(PreTrainedConfig):
     image_size: int = 112
     frame_rate: float | int = 30.0
     window_size: int = 256
-    frame_chunk_size: int = 64
+    frame_chunk_size: int = 32
 
     # Backbone and other per-frame inputs
     backbone_config: dict | PreTrainedConfig | None = field(default_factory=lambda: copy.deepcopy(_RESNET18))
@@ -372,9 +372,11 @@ class FednConfig(PreTrainedConfig):
                 "0 <= anchor_background_iou <= anchor_positive_iou <= 1 must hold, got "
                 f"{self.anchor_background_iou} and {self.anchor_positive_iou}"
             )
-        for name in ("min_visible_fraction", "focal_alpha", "dropout", "loss_normalizer_momentum"):
+        for name in ("focal_alpha", "dropout", "loss_normalizer_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.min_visible_fraction < 1:  # an event belongs to a window that holds more than this of it
+            raise ValueError(f"min_visible_fraction must be at least 0 and below 1, got {self.min_visible_fraction}")
 
 
 __all__ = ["FednConfig"]

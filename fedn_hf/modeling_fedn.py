@@ -195,10 +195,12 @@ class FednFrameEmbedding(nn.Module):
         return torch.cat((values, scale * (values - sliding_mean(values, mask, self.radius))), dim=-1)
 
     def forward(self, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
-        joined = self.with_difference(features, mask)
+        # Differences are taken in single precision: half of it loses a small motion in the rounding of a place.
+        dtype = self.projection.weight.dtype
+        joined = self.with_difference(features.float(), mask).to(dtype)
         if self.landmark_encoder is not None:
-            points = self.with_difference(landmarks.flatten(2), mask, _LANDMARK_MOTION_SCALE)
-            joined = torch.cat((joined, self.landmark_encoder(points)), dim=-1)
+            points = self.with_difference(landmarks.flatten(2).float(), mask, _LANDMARK_MOTION_SCALE)
+            joined = torch.cat((joined, self.landmark_encoder(points.to(dtype))), dim=-1)
         return self.projection(joined) * mask[..., None]  # (B, T, D)
 
 
@@ -212,7 +214,7 @@ class FednAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=False)  # the softmax would cancel a bias
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -253,7 +255,7 @@ class FednSegmentAttention(GradientCheckpointingLayer):
             self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
             self.attention = FednAttention(config)
             self.score_hidden = nn.Linear(2 * size, size)
-            self.score = nn.Linear(size, 1)
+            self.score = nn.Linear(size, 1, bias=False)
             self.reduce = nn.Linear(2 * size, size)
         else:
             self.reduce = nn.Linear(size, size)
@@ -390,6 +392,7 @@ class FednPreTrainedModel(PreTrainedModel):
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
     _no_split_modules = _NO_SPLIT
+    # Flash attention knows no window with gaps, and flex attention returns NaN where nothing is visible.
     _supports_sdpa = True
     _can_record_outputs = {"hidden_states": FednPyramidLayer, "attentions": FednAttention}  # noqa: RUF012
 
@@ -503,8 +506,8 @@ class FednModel(FednPreTrainedModel):
                 width)`): Normalised face crops.
 
         Returns:
-            `torch.FloatTensor` of shape `(frames, feature_size)` or `(batch, frames, feature_size)`. Without gradients
-            when the backbone is frozen.
+            `torch.FloatTensor` of shape `(frames, feature_size)` or `(batch, frames, feature_size)`. A frozen backbone
+            gives no gradients; one that trains takes its batch-norm statistics from each chunk.
         """
         if self.frame_encoder is None:
             raise ValueError(
@@ -562,9 +565,9 @@ class FednModel(FednPreTrainedModel):
 
         # Masked frames are emptied before anything looks at them, and the window is filled up to whole positions.
         spare = -mask.shape[1] % self.config.total_stride
-        features = F.pad(frame_features.to(self.dtype).masked_fill(~mask[..., None], 0), (0, 0, 0, spare))
+        features = F.pad(frame_features.masked_fill(~mask[..., None], 0), (0, 0, 0, spare))
         if landmarks is not None:
-            landmarks = landmarks.to(self.dtype).masked_fill(~mask[..., None, None], 0)
+            landmarks = landmarks.masked_fill(~mask[..., None, None], 0)
             landmarks = F.pad(landmarks, (0, 0, 0, 0, 0, spare))
         frame_mask = mask = F.pad(mask, (0, spare))
 
@@ -599,6 +602,9 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
     base length; proposals are assigned as `loss_fedn.assign_events` says; confidence is trained with focal weighting,
     as a few proposals in a thousand are positive; an optional head predicts the intensity of every frame, whose peak
     is the apex.
+
+    In bfloat16 a trained network's probabilities stay within 0.02 of those in single precision, and the boundaries of
+    its confident proposals within a frame; boundaries and losses are always computed in single precision.
 
     Example:
 
@@ -666,7 +672,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             terms, positives = joint_loss(result, labels, grid, self.config, self.loss_normalizer.clone())
             loss = sum(getattr(self.config, f"{name}_loss_weight") * term for name, term in terms.items())
             if self.training:
-                self.loss_normalizer.lerp_(positives.clamp(min=1), 1 - self.config.loss_normalizer_momentum)
+                positives = positives.clamp(min=1).to(self.loss_normalizer.dtype)
+                self.loss_normalizer.lerp_(positives, 1 - self.config.loss_normalizer_momentum)
         if kwargs.get("output_attentions", self.config.output_attentions):
             attentions = (outputs.attentions or ()) + attentions
         else:
@@ -755,7 +762,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             frame_features = frame_features[None]
             landmarks = None if landmarks is None else landmarks[None]
             frame_mask = None if frame_mask is None else frame_mask[None]
-        if frame_features.ndim != 3 or len(frame_features) != 1:
+        if frame_features.ndim != 3 or len(frame_features) != 1 or not frame_features.shape[1]:
             raise ValueError(
                 f"frame_features must have shape (frames, {self.config.feature_size}), "
                 f"got {tuple(frame_features.shape)}"

@@ -323,7 +323,10 @@ def find_intervals(
         raise ValueError(
             "a recognition network finds no intervals: pass its proposals as `recognition`, got them alone"
         )
-    frames = proposals.boundaries.clamp(0, int(proposals.num_frames))
+    num_frames = int(proposals.num_frames)
+    if times is not None and len(times) != num_frames:
+        raise ValueError(f"times must have one entry for each of the {num_frames} frames, got {len(times)}")
+    frames = proposals.boundaries.clamp(0, num_frames)
     scores, types = proposals.confidence.sigmoid(), proposals.type_logits.argmax(-1)
     duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
     keep = (scores >= score_threshold) & (frames[:, 1] > frames[:, 0])

@@ -69,6 +69,7 @@ def test_any_backbone():
         ({"label_class_weights": [1.0]}, r"7 non-negative numbers, got \[1.0\]"),
         ({"anchor_background_iou": 0.6}, "0.6 and 0.5"),
         ({"dropout": 1.5}, "got 1.5"),
+        ({"min_visible_fraction": 1.0}, "below 1, got 1.0"),
         ({"label_loss_weight": -1.0}, "label_loss_weight must not be negative, got -1.0"),
     ],
 )

@@ -265,18 +265,21 @@ def test_eager_equals_sdpa():
 
 
 def test_bfloat16_is_close_to_float32(learnt):
-    """On a trained network: probabilities within 0.05, boundaries of confident proposals within a frame."""
-    model, features, _ = learnt
-    exact = model(frame_features=features[:2])
-    rounded = model.to(torch.bfloat16)(frame_features=features[:2].bfloat16())
+    """On a trained network: probabilities within 0.02, boundaries of confident proposals within a frame."""
+    model, features, labels = learnt
+    exact = model(frame_features=features)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(frame_features=features, labels=labels)
+    rounded = model.to(torch.bfloat16)(frame_features=features.bfloat16(), labels=labels)
     model.to(torch.float32)
-    assert rounded.boundaries.dtype == torch.float32
     confident = exact.confidence.sigmoid() > 0.5
-    assert confident.sum() > 10
-    probability = (exact.confidence.sigmoid() - rounded.confidence.float().sigmoid()).abs()
-    assert probability.mean() < 0.005
-    assert (exact.boundaries - rounded.boundaries)[confident].abs().median() < 1
-    assert (exact.intensity - rounded.intensity.float()).abs().max() < 0.05
+    assert confident.sum() > 100
+    for other in (mixed, rounded):
+        assert other.boundaries.dtype == other.loss.dtype == torch.float32
+        assert (exact.confidence.sigmoid() - other.confidence.float().sigmoid()).abs().max() < 0.02
+        assert (exact.logits.sigmoid() - other.logits.float().sigmoid())[confident].abs().max() < 0.02
+        assert (exact.boundaries - other.boundaries)[confident].abs().max() < 1
+        assert (exact.intensity - other.intensity.float()).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -295,7 +298,7 @@ def test_gradients_reach_every_trainable_parameter(frozen):
             assert not parameter.requires_grad and parameter.grad is None, name
         else:
             assert parameter.requires_grad and parameter.grad is not None, name
-            assert ".key.bias" in name or (parameter.grad != 0).any(), name  # a softmax cancels a bias of the keys
+            assert (parameter.grad != 0).any(), name
     moved = [(value != statistics[name]).any() for name, value in model.fedn.frame_encoder.named_buffers()]
     assert any(moved) != frozen
     assert model.fedn.frame_encoder.training != frozen
@@ -365,6 +368,7 @@ def test_parts_can_be_switched_off(changes, absent, terms):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning")  # the new name came after 5.17
 def test_gradient_checkpointing_changes_no_gradient():
     gradients = []
     for checkpointing in (False, True):
@@ -457,5 +461,13 @@ def test_other_misuse_is_quoted():
         FednModel(FednConfig(backbone_config=TINY_BACKBONE))
     with pytest.raises(ValueError, match="num_landmarks=3, landmarks given: none"):
         detector(num_landmarks=3)(frame_features=features)
+    with pytest.raises(ValueError, match=r"got \(1, 0, 16\)"):
+        model.detect_from_features(features[0, :0])
     with pytest.raises(ValueError, match=r"model.eval\(\)"):
         model.train().detect_from_features(features)
+
+
+def test_trains_in_bfloat16():
+    model = FednForFacialExpressionDetection(tiny()).to(torch.bfloat16).train()
+    model(frame_features=torch.randn(1, 64, 16).bfloat16(), labels=[labels_of((10, 30))]).loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

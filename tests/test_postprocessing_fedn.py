@@ -157,6 +157,11 @@ def test_every_setting_can_change_after_the_network():
     assert merged.score.tolist() == pytest.approx([0.9, 0.8, 0.2])
 
 
+def test_a_table_of_times_must_fit():
+    with pytest.raises(ValueError, match="each of the 300 frames, got 299"):
+        find_intervals(proposals([[10, 20]], [0.9]), times=torch.arange(299) / 30)
+
+
 def test_nothing_found():
     found = find_intervals(proposals([], []), fps=30, merge_gap_s=1.0)
     assert len(found) == 0 and found.start_s.shape == (0,) and found.frames.shape == (0, 2)
