@@ -6,8 +6,7 @@ from dataclasses import field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 # ResNet-18. Its pooled feature has 512 channels.
 _RESNET18 = {
@@ -193,9 +192,7 @@ class FednConfig(PreTrainedConfig):
     """
 
     model_type = "fedn"
-    sub_configs_defaults = {  # noqa: RUF012
-        "backbone_config": SubConfigSpec(AutoConfig, model_type="resnet", init_kwargs=_RESNET18, optional=True)
-    }
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012
 
     # Frames and windows
     image_size: int = 112
@@ -254,6 +251,11 @@ class FednConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(_EMOTIONS))
         if self.id2label is not None and self.label2id is None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
+        if isinstance(self.backbone_config, dict):
+            kind = self.backbone_config.get("model_type", "resnet")
+            if kind not in CONFIG_MAPPING:
+                raise ValueError(f"backbone_config must name a model_type of the library, got {kind!r}")
+            self.backbone_config = CONFIG_MAPPING[kind].from_dict(self.backbone_config)
         # JSON has no tuples; lists everywhere make a configuration equal to its reloaded self.
         self.regression_ranges = [[float(end) for end in pair] for pair in self.regression_ranges]
         self.anchor_ratios = [float(ratio) for ratio in self.anchor_ratios]

@@ -78,6 +78,11 @@ def test_what_does_not_fit_is_refused(changes, quoted):
         FednConfig(**changes)
 
 
+def test_an_unknown_backbone_is_refused():
+    with pytest.raises(ValueError, match="'resnext'"):
+        FednConfig(backbone_config={"model_type": "resnext"})
+
+
 def test_presets():
     assert FednConfig.preset("compact").hidden_size == 128
     assert FednConfig.preset("compact", hidden_size=64).hidden_size == 64
