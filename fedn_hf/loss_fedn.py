@@ -22,7 +22,7 @@ class ProposalGrid:
     Where the proposals of a window sit: level by level, position by position, and at each position first the
     anchor-free interval, then the anchors in the order of `anchor_ratios`.
 
-    num_frames: length of the window.
+    num_frames: length of the window, without what fills up its last positions.
     points (P,): centre of the position in frames. A position of a level with stride s owns s frames: [j s, (j + 1) s).
     defaults (P, 2): the interval that a proposal predicts when the network says nothing: the anchor; for the
         anchor-free interval the level's base length around the point.
@@ -40,13 +40,14 @@ class ProposalGrid:
 
 
 def make_proposal_grid(num_frames: int, config, device: torch.device | str | None = None) -> ProposalGrid:
-    """The grid of a window of `num_frames` frames, a multiple of `config.total_stride`."""
+    """The grid of a window of `num_frames` frames, filled up to a multiple of `config.total_stride`."""
     per_position = config.num_proposals_per_position
     ratios = torch.tensor([1.0, *config.anchor_ratios], device=device)
+    filled = -(-num_frames // config.total_stride) * config.total_stride
     points, lengths, ranges, strides = [], [], [], []
     for level, stride in enumerate(config.level_strides):
         low, high = config.regression_ranges[level]
-        count = num_frames // stride
+        count = filled // stride
         centre = (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * stride
         points.append(centre.repeat_interleave(per_position))
         lengths.append((ratios * high).repeat(count))

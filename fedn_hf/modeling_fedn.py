@@ -661,7 +661,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             reach out of the window are given as they are.
         """
         outputs = self.fedn(pixel_values, frame_features, landmarks, frame_mask, **kwargs)
-        batch, num_frames = outputs.frame_mask.shape
+        batch, num_frames = (pixel_values if frame_features is None else frame_features).shape[:2]
         if labels is not None:
             check_labels(labels, batch, self.config)
         grid = make_proposal_grid(num_frames, self.config, outputs.frame_mask.device)
@@ -680,8 +680,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             attentions = None
         intensity = None
         if self.intensity_head is not None:
-            given = (pixel_values if frame_features is None else frame_features).shape[1]  # without the filling
-            intensity = (result["intensity_logits"].sigmoid() * outputs.frame_mask)[:, :given]
+            intensity = (result["intensity_logits"].sigmoid() * outputs.frame_mask)[:, :num_frames]
         return FednDetectionOutput(
             loss=loss,
             loss_dict=terms,
@@ -726,6 +725,28 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         return result, tuple(attentions)
 
     @torch.no_grad()
+    def detect_window(
+        self, inputs: dict[str, torch.Tensor], window: FednWindow, num_frames: int, min_score: float = 0.001
+    ) -> dict[str, torch.Tensor]:
+        """
+        One step of `detect_from_features`, for callers that cannot hold a whole sequence: what a window contributes.
+
+        Args:
+            inputs (`dict`): `frame_features`, `landmarks`, `frame_mask` of frames `window.start` to `window.stop`, as
+                in `forward`, with a batch dimension of one.
+            window (`FednWindow`): Which frames these are, and which of them the window owns.
+            num_frames (`int`): Length of the sequence; while it is not known, anything beyond `window.stop`.
+            min_score (`float`): Proposals of less confidence are not kept.
+
+        Returns:
+            `dict[str, torch.Tensor]` on the CPU; `postprocessing_fedn.stitch` joins those of all windows.
+        """
+        inputs = {name: values.to(self.device) for name, values in inputs.items()}
+        outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
+        grid = make_proposal_grid(window.stop - window.start, self.config, self.device)
+        single = {name: outputs[name][0] for name in _RAW_OUTPUTS if outputs.get(name) is not None}
+        return owned_proposals(single, grid, window, num_frames, self.config.context_frames, min_score)
+
     def detect_from_features(
         self,
         frame_features: torch.Tensor,
@@ -746,10 +767,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
                 From `encode_frames`; may lie on another device than the model.
             landmarks (`torch.Tensor` of shape `(frames, num_landmarks, 2)`, *optional*), frame_mask (`(frames,)`,
                 *optional*): As in `forward`; with a leading dimension of one if `frame_features` has it.
-            windows (`list[FednWindow]`, *optional*):
-                Another plan, from `postprocessing_fedn.plan_windows`.
-            min_score (`float`):
-                Proposals of less confidence are not kept.
+            windows (`list[FednWindow]`, *optional*): Another plan, from `postprocessing_fedn.plan_windows`.
+            min_score (`float`): Proposals of less confidence are not kept.
 
         Returns:
             [`FednProposals`], on the CPU. `postprocessing_fedn.find_intervals` makes expressions of them.
@@ -758,31 +777,22 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             raise ValueError(
                 "detect_from_features needs a network in evaluation: call model.eval(), got training=True"
             )
+        inputs = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
+        inputs = {name: values for name, values in inputs.items() if values is not None}
         if frame_features.ndim == 2:
-            frame_features = frame_features[None]
-            landmarks = None if landmarks is None else landmarks[None]
-            frame_mask = None if frame_mask is None else frame_mask[None]
-        if frame_features.ndim != 3 or len(frame_features) != 1 or not frame_features.shape[1]:
-            raise ValueError(
-                f"frame_features must have shape (frames, {self.config.feature_size}), "
-                f"got {tuple(frame_features.shape)}"
-            )
-        num_frames, stride = frame_features.shape[1], self.config.total_stride
+            inputs = {name: values[None] for name, values in inputs.items()}
+        shapes = {name: tuple(values.shape) for name, values in inputs.items()}
+        num_frames = shapes["frame_features"][1]
+        if any(shape[:2] != (1, num_frames) for shape in shapes.values()) or not num_frames:
+            raise ValueError(f"all inputs must have one row of the same number of frames, got {shapes}")
+        stride = self.config.total_stride
         if windows is None:
             own = -(-_OWN_FRAMES // stride) * stride
             windows = plan_windows(num_frames, own, self.config.context_frames, stride)
         parts = []
         for window in windows:
-            inputs = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
-            inputs = {
-                name: values[:, window.start : window.stop].to(self.device)
-                for name, values in inputs.items()
-                if values is not None
-            }
-            outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
-            grid = make_proposal_grid(-(-(window.stop - window.start) // stride) * stride, self.config, self.device)
-            single = {name: outputs[name][0] for name in _RAW_OUTPUTS if outputs.get(name) is not None}
-            parts.append(owned_proposals(single, grid, window, num_frames, self.config.context_frames, min_score))
+            part = {name: values[:, window.start : window.stop] for name, values in inputs.items()}
+            parts.append(self.detect_window(part, window, num_frames, min_score))
         return stitch(parts, num_frames)
 
 

@@ -157,6 +157,16 @@ def test_events_cut_by_the_window():
     assert (outside == BACKGROUND).all()
 
 
+def test_a_window_ends_where_its_frames_end():
+    """Filling the last positions up does not make an event more visible."""
+    grid = make_proposal_grid(100, CONFIG)
+    assert len(grid.points) == COUNT
+    valid, mask = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, COUNT, dtype=torch.bool)
+    matched, targets = assign_events(grid, torch.tensor([[[70.0, 102.0]]]), valid, mask)
+    assert (targets[matched == 0] == torch.tensor([70.0, 100.0])).all()
+    assert not (assign_events(grid, torch.tensor([[[90.0, 110.0]]]), valid, mask)[0] >= 0).any()
+
+
 @settings(deadline=None, max_examples=100)
 @given(intervals, intervals)
 def test_iou_and_diou_equal_the_slow_ones(a, b):

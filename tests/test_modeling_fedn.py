@@ -462,8 +462,9 @@ def test_other_misuse_is_quoted():
         FednModel(FednConfig(backbone_config=TINY_BACKBONE))
     with pytest.raises(ValueError, match="num_landmarks=3, landmarks given: none"):
         detector(num_landmarks=3)(frame_features=features)
-    with pytest.raises(ValueError, match=r"got \(1, 0, 16\)"):
-        model.detect_from_features(features[0, :0])
+    for inputs in ((features[0, :0],), (features[0], None, torch.ones(33))):
+        with pytest.raises(ValueError, match=r"same number of frames, got .*\(1, (0, 16|33)\)"):
+            model.detect_from_features(*inputs)
     with pytest.raises(ValueError, match=r"model.eval\(\)"):
         model.train().detect_from_features(features)
 
