@@ -114,6 +114,15 @@ def test_overfits_made_sequences(learnt):
         assert (peaks.abs() <= 0.15 * label["intervals"].diff(dim=1)[:, 0] + 1).all()
 
 
+def test_what_was_learnt_in_windows_is_found_in_a_long_sequence(learnt):
+    model, features, labels = learnt
+    events = torch.cat([label["intervals"] + 256 * row for row, label in enumerate(labels)])
+    proposals = model.detect_from_features(features.flatten(0, 1))
+    found = find_intervals(proposals, fps=30, score_threshold=0.5, nms="hard", class_aware=False)
+    assert len(found) == len(events)
+    assert interval_iou(events, found.frames).min() >= 0.8
+
+
 def test_the_cascade_finds_the_same(learnt):
     joint, features, labels = learnt
     changes = {"dropout": 0.0, "temporal_difference": False, "use_intensity_head": False, "heads": "recognition"}
