@@ -1,9 +1,12 @@
 """Facial expression detection in long videos, built around FEDN (arXiv 2504.07660).
 
-Names are imported when they are first used, so `import fedn_hf` costs nothing until work begins.
+Importing the package registers its classes with transformers' Auto classes and does nothing else. Names are imported
+when they are first used.
 """
 
 import importlib
+import sys
+from pathlib import Path
 
 from .version import __version__
 
@@ -11,13 +14,37 @@ from .version import __version__
 _HOMES = {
     "CropBatch": "face_fedn",
     "FaceCropper": "face_fedn",
+    "FednConfig": "configuration_fedn",
     "FednError": "media_fedn",
+    "FednForFacialExpressionDetection": "modeling_fedn",
+    "FednIntervals": "postprocessing_fedn",
+    "FednModel": "modeling_fedn",
+    "FednPreTrainedModel": "modeling_fedn",
+    "FednProposals": "postprocessing_fedn",
     "FrameBatch": "video_io_fedn",
     "MediaError": "media_fedn",
     "MediaLimits": "media_fedn",
     "VideoInfo": "media_fedn",
     "VideoReader": "video_io_fedn",
+    "find_intervals": "postprocessing_fedn",
 }
+
+
+def _register() -> None:
+    """
+    Make `AutoModel.from_pretrained(directory)` and its sisters find the classes of this package, and let
+    `save_pretrained` write the code beside the weights. May run any number of times.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection
+
+    from .configuration_fedn import FednConfig
+    from .modeling_fedn import FednForFacialExpressionDetection, FednModel
+
+    AutoConfig.register(FednConfig.model_type, FednConfig, exist_ok=True)
+    FednConfig.register_for_auto_class()
+    for auto, model in ((AutoModel, FednModel), (AutoModelForObjectDetection, FednForFacialExpressionDetection)):
+        auto.register(FednConfig, model, exist_ok=True)
+        model.register_for_auto_class(auto.__name__)
 
 
 def __getattr__(name: str):
@@ -29,5 +56,10 @@ def __getattr__(name: str):
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
 
+
+# Registering imports torch and transformers, which takes seconds. The command line answers --help and names wrong
+# arguments at once; its commands register when they come to need the network.
+if Path(next(iter(sys.argv), "")).stem != "fedn":
+    _register()
 
 __all__ = ["__version__", *_HOMES]

@@ -1,7 +1,8 @@
-"""What all tests share: one torch thread, fixed seeds, and where pictures and clips of faces come from."""
+"""What all tests share: one torch thread, fixed seeds, pictures and clips, and word of transformers' own suite."""
 
 import functools
 import os
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -12,6 +13,10 @@ from tests.clips import CLIPS, make
 
 DATA = Path(__file__).resolve().parent / "data"
 SHARED = Path(os.environ.get("FEDN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# Marks on transformers' own tests, see test_transformers_suite.py.
+THEIR_MARKS = ("accelerate_tests", "flash_attn_test", "flash_attn_3_test", "flash_attn_4_test", "torch_compile_test")
+COUNTED = ("passed", "skipped", "failed")
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +50,23 @@ def clip(tmp_path_factory):
     """`clip(name)` is the path of that clip of `tests.clips.CLIPS`, made when first asked for."""
     folder = tmp_path_factory.mktemp("clips")
     return functools.cache(lambda name: str(make(folder / name, **CLIPS[name])))
+
+
+def pytest_configure(config):
+    for mark in THEIR_MARKS:
+        config.addinivalue_line("markers", f"{mark}: set by transformers' test suite")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how transformers' own test suite went, and loudly so if it did not run."""
+    counts, absent = Counter(), []
+    for outcome, reports in terminalreporter.stats.items():
+        for report in reports:
+            if "test_transformers_suite.py" in getattr(report, "nodeid", "") and outcome in COUNTED:
+                counts[outcome] += report.when == "call" or outcome == "skipped"
+                absent += [report] if "could not be fetched" in str(report.longrepr) else []
+    if absent:
+        terminalreporter.write_sep("!", "transformers' own test suite DID NOT RUN: it could not be fetched", red=True)
+    elif counts:
+        summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in COUNTED)
+        terminalreporter.write_sep("=", f"transformers' own test suite: {summary}")

@@ -1,0 +1,805 @@
+"""FEDN, the Facial Expression Detection Network ("End-to-End Facial Expression Detection in Long Videos", arXiv
+2504.07660): frames -> segments -> sliding window -> pyramid -> heads.
+
+Shapes: B batch, T frames, F channels of a frame feature, N segments, D hidden_size, P proposals, C emotion labels.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.backbone_utils import load_backbone
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sliding_window_bidirectional_mask_function
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_fedn import FednConfig
+from .loss_fedn import ProposalGrid, check_labels, decode_boundaries, joint_loss, make_proposal_grid
+from .postprocessing_fedn import MASKED_LOGIT, FednProposals, FednWindow, owned_proposals, plan_windows, stitch
+
+# A proposal is an expression with a probability of one in a hundred before anything is learnt (the focal loss's
+# prior).
+_PRIOR_LOGIT = -math.log(99)
+# Number of positives per batch that is assumed before any has been counted.
+_INITIAL_NORMALIZER = 100.0
+# A micro-expression moves a landmark by about a hundredth of the crop; this brings such motion to the size of one.
+_LANDMARK_MOTION_SCALE = 100.0
+# Frames that a window of a long sequence owns, 68 seconds: large against the context, small in memory.
+_OWN_FRAMES = 2048
+_RAW_OUTPUTS = ("boundaries", "confidence", "type_logits", "logits", "intensity")
+# Sliding-window scores lie within plus and minus this, so that their exponentials can be summed as they are.
+_SCORE_LIMIT = 8.0
+
+
+@dataclass
+class FednModelOutput(ModelOutput):
+    r"""
+    Output of [`FednModel`].
+
+    last_hidden_state (`torch.FloatTensor` of shape `(batch_size, positions, hidden_size)`):
+        Coarsest level of the pyramid.
+    pyramid (`tuple(torch.FloatTensor)`):
+        All levels, finest first, of shape `(batch_size, frames / stride, hidden_size)`; zero where masked.
+    pyramid_mask (`tuple(torch.LongTensor)`):
+        One mask per level of shape `(batch_size, frames / stride)`: 1 where any frame of a position is visible.
+    segment_features (`torch.FloatTensor` of shape `(batch_size, segments, hidden_size)`):
+        One feature per segment, after the sliding-window attention.
+    frame_mask (`torch.LongTensor` of shape `(batch_size, frames)`):
+        The mask of the frames, filled up with zeros to a multiple of the coarsest stride.
+    hidden_states (`tuple(torch.FloatTensor)`, *optional*):
+        Input of the pyramid and all its levels.
+    attentions (`tuple(torch.FloatTensor)`, *optional*):
+        Attention inside the segments, `(batch_size * segments, heads, segment_length, segment_length)`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pyramid: tuple[torch.FloatTensor, ...] | None = None
+    pyramid_mask: tuple[torch.LongTensor, ...] | None = None
+    segment_features: torch.FloatTensor | None = None
+    frame_mask: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class FednDetectionOutput(ModelOutput):
+    r"""
+    Output of [`FednForFacialExpressionDetection`].
+
+    loss (`torch.FloatTensor` of shape `()`, *optional*):
+        Weighted sum of `loss_dict`.
+    loss_dict (`dict[str, torch.FloatTensor]`, *optional*):
+        The terms before their weights: `confidence`, `boundary`, `type`, `label`, `intensity`, as the network has
+        them.
+    logits (`torch.FloatTensor` of shape `(batch_size, proposals, num_labels)`, *optional*):
+        Emotion of each proposal, one sigmoid per class.
+    confidence (`torch.FloatTensor` of shape `(batch_size, proposals)`, *optional*):
+        Whether a proposal is an expression, before the sigmoid; -10000 where masked.
+    type_logits (`torch.FloatTensor` of shape `(batch_size, proposals, 2)`, *optional*):
+        Expression type of each proposal, one sigmoid per type.
+    boundaries (`torch.FloatTensor` of shape `(batch_size, proposals, 2)`):
+        Start and end in frames of the window, half-open, in single precision.
+    intensity (`torch.FloatTensor` of shape `(batch_size, frames)`, *optional*):
+        Between 0 at rest and 1 at an apex; 0 where masked.
+    hidden_states (`tuple(torch.FloatTensor)`, *optional*):
+        Input of the pyramid and all its levels.
+    attentions (`tuple(torch.FloatTensor)`, *optional*):
+        Attention inside the segments, then of every head branch at every level.
+    """
+
+    loss: torch.FloatTensor | None = None
+    loss_dict: dict[str, torch.FloatTensor] | None = None
+    logits: torch.FloatTensor | None = None
+    confidence: torch.FloatTensor | None = None
+    type_logits: torch.FloatTensor | None = None
+    boundaries: torch.FloatTensor | None = None
+    intensity: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    """Softmax attention written out, (batch, heads, length, head_dim) -> (batch, length, heads, head_dim)."""
+    weights = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = weights.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def local_attention_mask(config: FednConfig, features: torch.Tensor, mask: torch.Tensor, radius: int):
+    """
+    The mask, in the form that the attention implementation wants, that lets each of the positions (B, L, D) see the
+    visible ones (mask (B, L)) at most `radius` away. Attention looks at content and distance only, never at absolute
+    position.
+    """
+    batch, length = mask.shape
+    return ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation](
+        batch_size=batch,
+        q_length=length,
+        kv_length=length,
+        mask_function=sliding_window_bidirectional_mask_function(radius),
+        attention_mask=mask,
+        allow_is_causal_skip=False,
+        allow_is_bidirectional_skip=False,
+        dtype=features.dtype,
+        device=features.device,
+        config=config,
+    )
+
+
+def sliding_mean(values: torch.Tensor, mask: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mean of the visible values (B, L, D) at most `radius` positions away; 0 where there are none. mask: (B, L)."""
+    weight = mask[:, None].to(values.dtype)  # (B, 1, L)
+
+    def window_sum(x):
+        return F.avg_pool1d(x, 2 * radius + 1, stride=1, padding=radius)
+
+    mean = window_sum(values.transpose(1, 2) * weight) / window_sum(weight).clamp(min=1e-6)
+    return mean.transpose(1, 2)
+
+
+class FednFrameEncoder(GradientCheckpointingLayer):
+    """Backbone and global average pooling, (N, 3, H, W) -> (N, F). One call is one chunk, the unit of checkpoints."""
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.backbone = load_backbone(config)
+        channels = self.backbone.channels[-1]
+        if channels != config.feature_size:
+            raise ValueError(
+                f"feature_size must be the {channels} channels of the backbone's last map, got {config.feature_size}"
+            )
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.backbone(pixel_values).feature_maps[-1].mean((-2, -1))
+
+
+class FednFrameEmbedding(nn.Module):
+    """
+    Join what is known of each frame and reduce it to D channels.
+
+    The frame feature f_t and its difference to a slow baseline, f_t - mean(f_{t-r} ... f_{t+r}), are concatenated with
+    an encoding of the landmarks and theirs, and projected. No normalisation comes before the projection: the size of a
+    motion feature is what tells an expression from rest.
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        kinds = 2 if config.temporal_difference else 1
+        self.radius = config.temporal_difference_frames // 2 if config.temporal_difference else None
+        self.landmark_encoder = None
+        if config.num_landmarks:
+            self.landmark_encoder = nn.Sequential(
+                nn.Linear(2 * config.num_landmarks * kinds, config.hidden_size),
+                nn.GELU(),
+                nn.Linear(config.hidden_size, config.hidden_size),
+                nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps),
+            )
+        landmark_size = config.hidden_size if config.num_landmarks else 0
+        self.projection = nn.Linear(config.feature_size * kinds + landmark_size, config.hidden_size)
+
+    def with_difference(self, values: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        if self.radius is None:
+            return values
+        return torch.cat((values, scale * (values - sliding_mean(values, mask, self.radius))), dim=-1)
+
+    def forward(self, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
+        # Differences are taken in single precision: half of it loses a small motion in the rounding of a place.
+        dtype = self.projection.weight.dtype
+        joined = self.with_difference(features.float(), mask).to(dtype)
+        if self.landmark_encoder is not None:
+            points = self.with_difference(landmarks.flatten(2).float(), mask, _LANDMARK_MOTION_SCALE)
+            joined = torch.cat((joined, self.landmark_encoder(points.to(dtype))), dim=-1)
+        return self.projection(joined) * mask[..., None]  # (B, T, D)
+
+
+class FednAttention(nn.Module):
+    """Multi-head attention through the library's attention interface, (batch, length, D) -> (batch, length, D)."""
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=False)  # the softmax would cancel a bias
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask=None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            layer(hidden_states).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.dropout if self.training else 0.0
+        mixed, weights = attend(
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, is_causal=False
+        )
+        return self.output(mixed.reshape(hidden_states.shape)), weights
+
+
+class FednSegmentAttention(GradientCheckpointingLayer):
+    """
+    Segment attention and fusion: the frames x_1 ... x_S of a segment become one feature.
+
+        g   = mean of MultiHeadAttention(x)       the segment's global vector
+        a_i = softmax_i w . tanh(W [x_i, g])      how much frame i matters
+        z_i = V [x_i, g]                          its reduced feature
+        y   = sum_i a_i z_i
+
+    Masked frames are neither attended to nor weighted. Segments are centred on the `segment_stride` frames they stand
+    for and overlap. With `use_segment_attention=False`: y = V' mean(x).
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.config = config
+        self.length, self.stride = config.segment_length, config.segment_stride
+        size = config.hidden_size
+        if config.use_segment_attention:
+            self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+            self.attention = FednAttention(config)
+            self.score_hidden = nn.Linear(2 * size, size)
+            self.score = nn.Linear(size, 1, bias=False)
+            self.reduce = nn.Linear(2 * size, size)
+        else:
+            self.reduce = nn.Linear(size, size)
+
+    def cut(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B N, S, D), zeros beyond the window."""
+        side = (self.length - self.stride) // 2
+        segments = F.pad(values, (0, 0, side, side)).unfold(1, self.length, self.stride)  # (B, N, D, S)
+        return segments.flatten(0, 1).transpose(1, 2)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        batch = features.shape[0]
+        frames = self.cut(features)
+        visible = self.cut(mask[..., None].to(features.dtype))[..., 0] > 0  # (B N, S)
+        share = visible / visible.sum(-1, keepdim=True).clamp(min=1)  # averages over visible frames
+        share = share.to(features.dtype)[..., None]  # (B N, S, 1)
+        if self.config.use_segment_attention:
+            attention_mask = local_attention_mask(self.config, frames, visible, self.length)
+            pooled = (self.attention(self.norm(frames), attention_mask)[0] * share).sum(1, keepdim=True)
+            pair = torch.cat((frames, pooled.expand_as(frames)), dim=-1)  # (B N, S, 2 D)
+            scores = self.score(torch.tanh(self.score_hidden(pair))).float()
+            share = scores.masked_fill(~visible[..., None], MASKED_LOGIT).softmax(1).to(pair.dtype)
+            frames = pair
+        return (self.reduce(frames) * share).sum(1).unflatten(0, (batch, -1))  # (B, N, D)
+
+
+class FednSlidingWindowAttention(nn.Module):
+    """
+    Sliding-window attention: features are weighted element by element by a softmax over time of a convolution.
+
+        s   = conv(x)
+        y_t = x_t * exp(s_t) / mean_{|u - t| <= w / 2} exp(s_u)
+
+    This is the softmax over a window of w = `attention_window` frames, times the number of its positions, so that
+    weights are 1 on average and features keep their size at any length. The window is centred on each position:
+    within a training window of w frames the middle sees all of it, and on a long video the window slides. Every
+    position therefore has the same finite view, and results cannot depend on where a video was cut.
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.radius = max(1, config.attention_window // (2 * config.segment_stride))
+        self.conv = nn.Conv1d(config.hidden_size, config.hidden_size, kernel_size=3, padding=1)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        scores = self.conv(features.transpose(1, 2)).transpose(1, 2).float()  # (B, N, D)
+        weights = torch.exp(_SCORE_LIMIT * torch.tanh(scores / _SCORE_LIMIT))
+        weights = weights / sliding_mean(weights, mask, self.radius).clamp(min=1e-6)
+        return features * weights.to(features.dtype) * mask[..., None]
+
+
+class FednConvBlock(nn.Module):
+    """Convolution over time, layer norm over channels, GELU, dropout; masked positions are zero before and after.
+    Norms look at one position at a time, so neither the batch nor the padding has a say."""
+
+    def __init__(self, config: FednConfig, kernel_size: int = 3, stride: int = 1):
+        super().__init__()
+        size = config.hidden_size
+        self.conv = nn.Conv1d(size, size, kernel_size, stride=stride, padding=1)
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv(features.transpose(1, 2)).transpose(1, 2)
+        return self.dropout(F.gelu(self.norm(hidden))) * mask[..., None]
+
+
+class FednPyramidLayer(GradientCheckpointingLayer):
+    """
+    One level: a convolution block of stride 2 and a residual one of stride 1, (B, 2 L, D) -> (B, L, D). A kernel of
+    four centres each output on the pair of inputs it stands for; three would shift every level by half a position.
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.down = FednConvBlock(config, kernel_size=4, stride=2)
+        self.refine = FednConvBlock(config)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        features = self.down(features, mask)
+        return features + self.refine(features, mask)
+
+
+class FednHeadBranch(GradientCheckpointingLayer):
+    """
+    One decoupled branch of the head, shared by all levels: local multi-head attention, convolution blocks, and
+    `num_outputs` numbers for each of a position's proposals, (B, L, D) -> (B, L * proposals, num_outputs).
+    """
+
+    def __init__(self, config: FednConfig, num_outputs: int, initial_bias: float = 0.0):
+        super().__init__()
+        self.config = config
+        self.num_outputs = num_outputs
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = FednAttention(config)
+        self.blocks = nn.ModuleList([FednConvBlock(config) for _ in range(config.num_head_layers)])
+        self.predict = nn.Linear(config.hidden_size, config.num_proposals_per_position * num_outputs)
+        self.predict.initial_bias = initial_bias  # read by _init_weights
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, attention_mask) -> tuple:
+        mixed, weights = self.attention(self.norm(features), attention_mask)
+        features = (features + mixed) * mask[..., None]
+        for block in self.blocks:
+            features = features + block(features, mask)
+        return self.predict(features).unflatten(-1, (-1, self.num_outputs)).flatten(1, 2), weights
+
+
+class FednIntensityHead(nn.Module):
+    """The curve of intensity, (B, N, D) -> (B, T) logits: every segment answers for the frames it stands for."""
+
+    def __init__(self, config: FednConfig):
+        super().__init__()
+        self.fuse = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.block = FednConvBlock(config)
+        self.predict = nn.Linear(config.hidden_size, config.segment_stride)
+
+    def forward(self, segments: torch.Tensor, finest: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        # The finest level knows more of the surroundings, the segments are twice as fine.
+        joined = torch.cat((segments, finest.repeat_interleave(2, dim=1)), dim=-1)
+        features = self.block(self.fuse(joined) * mask[..., None], mask)
+        return self.predict(features).flatten(1)
+
+
+_NO_SPLIT = ["FednFrameEncoder", "FednSegmentAttention", "FednPyramidLayer", "FednHeadBranch"]
+
+
+class FednPreTrainedModel(PreTrainedModel):
+    """Weights, loading and saving of FEDN models."""
+
+    config: FednConfig
+    config_class = FednConfig
+    base_model_prefix = "fedn"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = _NO_SPLIT
+    # Flash attention knows no window with gaps, and flex attention returns NaN where nothing is visible.
+    _supports_sdpa = True
+    _can_record_outputs = {"hidden_states": FednPyramidLayer, "attentions": FednAttention}  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if hasattr(module, "initial_bias"):
+            init.constant_(module.bias, module.initial_bias)
+        elif isinstance(module, FednForFacialExpressionDetection):
+            init.constant_(module.loss_normalizer, _INITIAL_NORMALIZER)
+
+    def __init__(self, config: FednConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        if config.backbone_config is None:
+            self.main_input_name = "frame_features"
+
+
+def check_inputs(
+    config: FednConfig, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor
+) -> None:
+    """Raise a `ValueError` that quotes the value for features, landmarks or masks that do not fit the network."""
+    if features.ndim != 3 or features.shape[-1] != config.feature_size or not features.shape[1]:
+        raise ValueError(
+            f"frame_features must have shape (batch, frames, {config.feature_size}), got {tuple(features.shape)}"
+        )
+    if mask.shape != features.shape[:2]:
+        raise ValueError(f"frame_mask must have shape {tuple(features.shape[:2])}, got {tuple(mask.shape)}")
+    if (landmarks is None) == (config.num_landmarks > 0):
+        given = "none" if landmarks is None else tuple(landmarks.shape)
+        raise ValueError(f"this network has num_landmarks={config.num_landmarks}, landmarks given: {given}")
+    if landmarks is not None and landmarks.shape != (*features.shape[:2], config.num_landmarks, 2):
+        expected = (*features.shape[:2], config.num_landmarks, 2)
+        raise ValueError(f"landmarks must have shape {expected}, got {tuple(landmarks.shape)}")
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
+        return  # what follows depends on the values
+    for name, values in (("frame_features", features), ("landmarks", landmarks)):
+        if values is not None:
+            bad = ~values.flatten(2).isfinite().all(-1) & mask
+            if bad.any():
+                row, frame = bad.nonzero()[0].tolist()
+                value = values[row, frame].flatten()
+                value = value[~value.isfinite()][0].item()
+                raise ValueError(f"{name} must be finite where frame_mask is true, got {value} at [{row}, {frame}]")
+
+
+class FednModel(FednPreTrainedModel):
+    """
+    FEDN without its heads: a feature per frame, per segment, and a temporal pyramid.
+
+    What the paper leaves open was chosen as follows.
+
+    - *Segments* of 8 frames every 2 frames, overlapping: an expression as short as a micro-expression may be fills one
+      segment wherever it starts.
+    - *Strides*: see [`FednConfig`]. The finest level has a stride of 4 frames.
+    - *Norms* over channels, never over time or the batch; *attention and softmax* over a window centred on each
+      position; no absolute positions; *even kernels* where the rate is halved. So every position has a finite view
+      (`config.context_frames`), moving the input by a multiple of `config.total_stride` frames moves the output, and
+      neither batch nor padding nor the place where a long video is cut changes a result.
+    - *Landmarks* are not part of `frame_features`: these can be cached while the landmark encoder still trains.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FednConfig, FednModel
+
+    >>> model = FednModel(FednConfig(backbone_config=None)).eval()
+    >>> outputs = model(frame_features=torch.randn(1, 256, 512))
+    >>> [tuple(level.shape) for level in outputs.pyramid]
+    [(1, 64, 256), (1, 32, 256), (1, 16, 256), (1, 8, 256)]
+    ```
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__(config)
+        self.frame_encoder = None if config.backbone_config is None else FednFrameEncoder(config)
+        self.embedding = FednFrameEmbedding(config)
+        self.segment_attention = FednSegmentAttention(config)
+        self.sliding_window_attention = None
+        if config.use_sliding_window_attention:
+            self.sliding_window_attention = FednSlidingWindowAttention(config)
+        # The first two layers are the stem, the others the neck.
+        self.pyramid = nn.ModuleList([FednPyramidLayer(config) for _ in range(config.num_hidden_layers)])
+        self.post_init()
+        self.train(self.training)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Where frame features enter; what `enable_input_require_grads` hooks for checkpointing with frozen parts."""
+        return self.embedding.projection
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.embedding.projection = value
+
+    def train(self, mode: bool = True) -> "FednModel":
+        """
+        Switch to training or, with `False`, to evaluation. A frozen backbone has no gradients and stays in evaluation,
+        so its batch-norm statistics do not move either; said here, as loading a checkpoint thaws parameters and then
+        calls this.
+        """
+        super().train(mode)
+        if self.frame_encoder is not None and self.config.freeze_backbone:
+            self.frame_encoder.eval().requires_grad_(False)
+        return self
+
+    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Frames to frame features, `config.frame_chunk_size` frames at a time.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(frames, 3, height, width)` or `(batch, frames, 3, height,
+                width)`): Normalised face crops.
+
+        Returns:
+            `torch.FloatTensor` of shape `(frames, feature_size)` or `(batch, frames, feature_size)`. A frozen backbone
+            gives no gradients; one that trains takes its batch-norm statistics from each chunk.
+        """
+        if self.frame_encoder is None:
+            raise ValueError(
+                "this network has no backbone (backbone_config=None): give frame_features, not pixel_values"
+            )
+        if pixel_values.ndim not in (4, 5) or pixel_values.shape[-3] != 3:
+            shape = tuple(pixel_values.shape)
+            raise ValueError(f"pixel_values must have shape ([batch,] frames, 3, height, width), got {shape}")
+        frames = pixel_values.flatten(0, -4)
+        learning = torch.is_grad_enabled() and not self.config.freeze_backbone
+        if learning and self.frame_encoder.gradient_checkpointing:
+            # Re-entrant checkpoints only run backwards through inputs that ask for a gradient.
+            frames = frames.detach().requires_grad_()
+        with torch.set_grad_enabled(learning):
+            features = torch.cat(
+                [
+                    self.frame_encoder(chunk.contiguous(memory_format=torch.channels_last))
+                    for chunk in frames.split(self.config.frame_chunk_size)
+                ]
+            )
+        return features.unflatten(0, pixel_values.shape[:-3])
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        frame_features: torch.FloatTensor | None = None,
+        landmarks: torch.FloatTensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | FednModelOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, frames, 3, height, width)`, *optional*):
+            Normalised face crops. Either these or `frame_features`.
+        frame_features (`torch.FloatTensor` of shape `(batch_size, frames, feature_size)`, *optional*):
+            What `encode_frames` makes of them, or any other features.
+        landmarks (`torch.FloatTensor` of shape `(batch_size, frames, num_landmarks, 2)`, *optional*):
+            Points in the crop, 0 to 1; required when `config.num_landmarks` is not 0.
+        frame_mask (`torch.BoolTensor` of shape `(batch_size, frames)`, *optional*):
+            True where there is a face. Other frames have no influence whatever they hold.
+        """
+        if (pixel_values is None) == (frame_features is None):
+            given = "neither" if pixel_values is None else "both"
+            raise ValueError(f"give either pixel_values or frame_features, got {given}")
+        if frame_features is None:
+            if pixel_values.ndim != 5:
+                shape = tuple(pixel_values.shape)
+                raise ValueError(f"pixel_values must have shape (batch, frames, 3, height, width), got {shape}")
+            frame_features = self.encode_frames(pixel_values)
+        if frame_mask is None:
+            frame_mask = frame_features.new_ones(frame_features.shape[:2], dtype=torch.bool)
+        mask = frame_mask.to(torch.bool)
+        check_inputs(self.config, frame_features, landmarks, mask)
+
+        # Masked frames are emptied before anything looks at them, and the window is filled up to whole positions.
+        spare = -mask.shape[1] % self.config.total_stride
+        features = F.pad(frame_features.masked_fill(~mask[..., None], 0), (0, 0, 0, spare))
+        if landmarks is not None:
+            landmarks = landmarks.masked_fill(~mask[..., None, None], 0)
+            landmarks = F.pad(landmarks, (0, 0, 0, 0, 0, spare))
+        frame_mask = mask = F.pad(mask, (0, spare))
+
+        frames = self.embedding(features, landmarks, mask)  # (B, T, D)
+        hidden_states = self.segment_attention(frames, mask)  # (B, N, D)
+        mask = mask.unflatten(1, (-1, self.config.segment_stride)).any(-1)  # (B, N)
+        hidden_states = hidden_states * mask[..., None]
+        if self.sliding_window_attention is not None:
+            hidden_states = self.sliding_window_attention(hidden_states, mask)
+        segments = hidden_states
+        levels, masks = [], []
+        for layer in self.pyramid:
+            mask = mask.unflatten(1, (-1, 2)).any(-1)
+            hidden_states = layer(hidden_states, mask)
+            levels.append(hidden_states)
+            masks.append(mask.long())
+        return FednModelOutput(
+            last_hidden_state=hidden_states,
+            pyramid=tuple(levels),
+            pyramid_mask=tuple(masks),
+            segment_features=segments,
+            frame_mask=frame_mask.long(),
+        )
+
+
+class FednForFacialExpressionDetection(FednPreTrainedModel):
+    """
+    FEDN: boundaries, confidence, type and emotion of every expression in a window, learnt jointly.
+
+    At every position of every pyramid level six proposals are made, one anchor-free and five anchors, in the order of
+    `loss_fedn.ProposalGrid`. Choices of ours: branches are shared by the levels, each predicts relative to its level's
+    base length; proposals are assigned as `loss_fedn.assign_events` says; confidence is trained with focal weighting,
+    as a few proposals in a thousand are positive; an optional head predicts the intensity of every frame, whose peak
+    is the apex.
+
+    In bfloat16 a trained network's probabilities stay within 0.02 of those in single precision, and the boundaries of
+    its confident proposals within a frame; boundaries and losses are always computed in single precision.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FednConfig, FednForFacialExpressionDetection
+    >>> from fedn_hf.postprocessing_fedn import find_intervals
+
+    >>> model = FednForFacialExpressionDetection(FednConfig.preset("compact")).eval()
+    >>> features = model.encode_frames(torch.randn(300, 3, 112, 112))  # ten seconds of face crops
+    >>> found = find_intervals(model.detect_from_features(features), fps=30, score_threshold=0.3)
+    >>> len(found)  # untrained
+    0
+    ```
+    """
+
+    def __init__(self, config: FednConfig):
+        super().__init__(config)
+        self.fedn = FednModel(config)
+        branches = {}
+        if config.heads != "recognition":
+            branches["boundaries"] = FednHeadBranch(config, 2)
+            branches["confidence"] = FednHeadBranch(config, 1, initial_bias=_PRIOR_LOGIT)
+            branches["type_logits"] = FednHeadBranch(config, len(config.expression_types))
+        if config.heads != "spotting":
+            branches["logits"] = FednHeadBranch(config, config.num_labels)
+        self.branches = nn.ModuleDict(branches)
+        self.intensity_head = FednIntensityHead(config) if config.use_intensity_head else None
+        self.register_buffer("loss_normalizer", torch.tensor(_INITIAL_NORMALIZER))
+        self.post_init()
+
+    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """See [`FednModel.encode_frames`]."""
+        return self.fedn.encode_frames(pixel_values)
+
+    @can_return_tuple
+    @merge_with_config_defaults
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        frame_features: torch.FloatTensor | None = None,
+        landmarks: torch.FloatTensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        labels: list[dict] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | FednDetectionOutput:
+        r"""
+        pixel_values, frame_features, landmarks, frame_mask:
+            See [`FednModel.forward`].
+        labels (`list[dict]` of length `batch_size`, *optional*):
+            The events of each window: `intervals` (n, 2), start and end in frames of the window, half-open (an event
+            from frame 10 to frame 20 is (10, 21)); `type_labels` (n,); `class_labels` (n,), -100 where the emotion is
+            unknown; optional `apex` (n,), frames, NaN where unknown (the centre of frame 15 is 15.5). Events that
+            reach out of the window are given as they are.
+        """
+        outputs = self.fedn(pixel_values, frame_features, landmarks, frame_mask, **kwargs)
+        batch, num_frames = (pixel_values if frame_features is None else frame_features).shape[:2]
+        if labels is not None:
+            check_labels(labels, batch, self.config)
+        grid = make_proposal_grid(num_frames, self.config, outputs.frame_mask.device)
+        result, attentions = self._predict(outputs, grid)
+
+        loss = terms = None
+        if labels is not None:
+            terms, positives = joint_loss(result, labels, grid, self.config, self.loss_normalizer.clone())
+            loss = sum(getattr(self.config, f"{name}_loss_weight") * term for name, term in terms.items())
+            if self.training:
+                positives = positives.clamp(min=1).to(self.loss_normalizer.dtype)
+                self.loss_normalizer.lerp_(positives, 1 - self.config.loss_normalizer_momentum)
+        if kwargs.get("output_attentions", self.config.output_attentions):
+            attentions = (outputs.attentions or ()) + attentions
+        else:
+            attentions = None
+        intensity = None
+        if self.intensity_head is not None:
+            intensity = (result["intensity_logits"].sigmoid() * outputs.frame_mask)[:, :num_frames]
+        return FednDetectionOutput(
+            loss=loss,
+            loss_dict=terms,
+            logits=result.get("logits"),
+            confidence=result.get("confidence"),
+            type_logits=result.get("type_logits"),
+            boundaries=result["boundaries"],
+            intensity=intensity,
+            hidden_states=outputs.hidden_states,
+            attentions=attentions,
+        )
+
+    def _predict(self, outputs: FednModelOutput, grid: ProposalGrid) -> tuple[dict, tuple]:
+        """Every branch at every level, joined in the order of the grid, and their attentions."""
+        numbers = {name: [] for name in self.branches}
+        attentions = []
+        frame_mask, masks = outputs.frame_mask.bool(), [mask.bool() for mask in outputs.pyramid_mask]
+        for level, mask, stride in zip(outputs.pyramid, masks, self.config.level_strides, strict=True):
+            radius = max(1, self.config.attention_window // (2 * stride))
+            attention_mask = local_attention_mask(self.config, level, mask, radius)
+            for name, branch in self.branches.items():
+                predicted, weights = branch(level, mask, attention_mask)
+                numbers[name].append(predicted)
+                attentions += [] if weights is None else [weights]
+        numbers = {name: torch.cat(levels, dim=1) for name, levels in numbers.items()}  # (B, P, outputs)
+        mask = torch.cat(masks, 1).repeat_interleave(self.config.num_proposals_per_position, 1)
+
+        result = {"proposal_mask": mask, "frame_mask": frame_mask}
+        if self.config.heads == "recognition":
+            result["boundaries"] = grid.defaults.expand(len(mask), -1, -1)
+            result["logits"] = numbers["logits"].masked_fill(~mask[..., None], MASKED_LOGIT)
+        else:
+            result["boundaries"] = decode_boundaries(numbers["boundaries"], grid)
+            result["confidence"] = numbers["confidence"][..., 0].masked_fill(~mask, MASKED_LOGIT)
+            result["type_logits"] = numbers["type_logits"]
+            result["logits"] = numbers.get("logits")
+        if self.intensity_head is not None:
+            segment_mask = frame_mask.unflatten(1, (-1, self.config.segment_stride)).any(-1)
+            result["intensity_logits"] = self.intensity_head(
+                outputs.segment_features, outputs.pyramid[0], segment_mask
+            )
+        return result, tuple(attentions)
+
+    @torch.no_grad()
+    def detect_window(
+        self, inputs: dict[str, torch.Tensor], window: FednWindow, num_frames: int, min_score: float = 0.001
+    ) -> dict[str, torch.Tensor]:
+        """
+        One step of `detect_from_features`, for callers that cannot hold a whole sequence: what a window contributes.
+
+        Args:
+            inputs (`dict`): `frame_features`, `landmarks`, `frame_mask` of frames `window.start` to `window.stop`, as
+                in `forward`, with a batch dimension of one.
+            window (`FednWindow`): Which frames these are, and which of them the window owns.
+            num_frames (`int`): Length of the sequence; while it is not known, anything beyond `window.stop`.
+            min_score (`float`): Proposals of less confidence are not kept.
+
+        Returns:
+            `dict[str, torch.Tensor]` on the CPU; `postprocessing_fedn.stitch` joins those of all windows.
+        """
+        inputs = {name: values.to(self.device) for name, values in inputs.items()}
+        outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
+        grid = make_proposal_grid(window.stop - window.start, self.config, self.device)
+        single = {name: outputs[name][0] for name in _RAW_OUTPUTS if outputs.get(name) is not None}
+        return owned_proposals(single, grid, window, num_frames, self.config.context_frames, min_score)
+
+    def detect_from_features(
+        self,
+        frame_features: torch.Tensor,
+        landmarks: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        *,
+        windows: list[FednWindow] | None = None,
+        min_score: float = 0.001,
+    ) -> FednProposals:
+        """
+        Proposals for a sequence of any length, from features that each passed the backbone once.
+
+        The sequence goes through the network in windows of 2048 frames plus the context that the network can see on
+        both sides; the stitched result is that of a single pass over all of it.
+
+        Args:
+            frame_features (`torch.Tensor` of shape `(frames, feature_size)` or `(1, frames, feature_size)`):
+                From `encode_frames`; may lie on another device than the model.
+            landmarks (`torch.Tensor` of shape `(frames, num_landmarks, 2)`, *optional*), frame_mask (`(frames,)`,
+                *optional*): As in `forward`; with a leading dimension of one if `frame_features` has it.
+            windows (`list[FednWindow]`, *optional*): Another plan, from `postprocessing_fedn.plan_windows`.
+            min_score (`float`): Proposals of less confidence are not kept.
+
+        Returns:
+            [`FednProposals`], on the CPU. `postprocessing_fedn.find_intervals` makes expressions of them.
+        """
+        if self.training:
+            raise ValueError(
+                "detect_from_features needs a network in evaluation: call model.eval(), got training=True"
+            )
+        inputs = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
+        inputs = {name: values for name, values in inputs.items() if values is not None}
+        if frame_features.ndim == 2:
+            inputs = {name: values[None] for name, values in inputs.items()}
+        shapes = {name: tuple(values.shape) for name, values in inputs.items()}
+        num_frames = shapes["frame_features"][1]
+        if any(shape[:2] != (1, num_frames) for shape in shapes.values()) or not num_frames:
+            raise ValueError(f"all inputs must have one row of the same number of frames, got {shapes}")
+        stride = self.config.total_stride
+        if windows is None:
+            own = -(-_OWN_FRAMES // stride) * stride
+            windows = plan_windows(num_frames, own, self.config.context_frames, stride)
+        parts = []
+        for window in windows:
+            part = {name: values[:, window.start : window.stop] for name, values in inputs.items()}
+            parts.append(self.detect_window(part, window, num_frames, min_score))
+        return stitch(parts, num_frames)
+
+
+__all__ = [
+    "FednDetectionOutput",
+    "FednForFacialExpressionDetection",
+    "FednModel",
+    "FednModelOutput",
+    "FednPreTrainedModel",
+]
