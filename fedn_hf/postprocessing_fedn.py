@@ -189,7 +189,8 @@ def frames_to_seconds(
 ) -> torch.Tensor:
     """
     Continuous frame coordinates to seconds: by a constant rate, or by a table of the frames' presentation times (T,),
-    between which it interpolates. The last frame lasts as long as the median one.
+    between which it interpolates. A video resampled to a higher rate shows a frame twice, so times may stand still. The
+    last frame lasts as long as the median one.
     """
     if (fps is None) == (times is None):
         raise ValueError(f"give either fps or times, got fps={fps} and times={'None' if times is None else 'a table'}")
@@ -199,8 +200,8 @@ def frames_to_seconds(
         return frames.double() / fps
     times = torch.as_tensor(times, dtype=torch.float64)
     steps = times.diff()
-    if times.ndim != 1 or not len(times) or not times.isfinite().all() or (steps <= 0).any():
-        raise ValueError(f"times must be one increasing row of seconds, got {times.tolist()[:8]}")
+    if times.ndim != 1 or not len(times) or not times.isfinite().all() or (steps < 0).any():
+        raise ValueError(f"times must be one row of seconds that never falls, got {times.tolist()[:8]}")
     last = steps.median() if len(steps) else times.new_tensor(1 / 30)
     edges = torch.cat((times, times[-1:] + last))
     before = frames.floor().long().clamp(0, len(times) - 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedn_hf.face_alignment_fedn import FACE_CENTRE, FaceAligner, Pose, Region, fit_pose, sample, unit_grid
-from fedn_hf.face_fedn import Face, FaceFinder
+from fedn_hf.face_finder_fedn import Face, FaceFinder
 from fedn_hf.video_io_fedn import VideoReader
 
 SIZE = 112

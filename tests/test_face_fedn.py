@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedn_hf.face_fedn import FaceCropper, FaceFinder, ahead, overlap
+from fedn_hf.face_fedn import FaceCropper, ahead
+from fedn_hf.face_finder_fedn import FaceFinder, overlap
 from fedn_hf.video_io_fedn import FrameBatch, VideoReader
 
 HEIGHT, WIDTH = 240, 320
@@ -346,9 +347,9 @@ def test_ahead_is_at_most_one_item_ahead():
     assert made == list(range(10))
 
 
-def test_ahead_leaves_the_number_of_threads_alone():
+def test_ahead_works_on_one_thread_and_leaves_the_number_of_others_alone():
     torch.set_num_threads(2)
-    list(ahead(range(3)))
+    assert list(ahead(torch.get_num_threads() for _ in range(3))) == [1, 1, 1]
     assert torch.get_num_threads() == 2
 
 

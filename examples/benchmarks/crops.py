@@ -91,11 +91,11 @@ def speed(path: Path) -> dict:
                 return
             yield item
 
-    for followed in timed("follow", scene.follow(_chunks(timed("decode", reader)))):
-        for batch in timed("cut out", cropper._cut_out(followed)):
-            frames += len(batch)
-            found += int(batch.mask.sum())
-    seconds["follow"] -= seconds["decode"]  # it draws on the decoder
+    for batch in timed("cut out", cropper._cut_out(timed("follow", scene.follow(_chunks(timed("decode", reader)))))):
+        frames += len(batch)
+        found += int(batch.mask.sum())
+    seconds["cut out"] -= seconds["follow"]  # each stage draws on the one before
+    seconds["follow"] -= seconds["decode"]
     began = time.perf_counter()
     decoded = sum(len(batch) for batch in VideoReader(path))
     plain = time.perf_counter() - began
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs/crops.json"))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # three stages side by side; see fedn_hf.face_fedn.ahead
+    torch.set_num_threads(1)  # for the stages alone; side by side they set it themselves
     result = {"version": __version__, "python": platform.python_version(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         made = make_video(Path(folder) / "clip.mp4", 20)
