@@ -189,7 +189,7 @@ def frames_to_seconds(
 ) -> torch.Tensor:
     """
     Continuous frame coordinates to seconds: by a constant rate, or by a table of the frames' presentation times (T,),
-    between which it interpolates. A video resampled to a higher rate shows a frame twice, so times may stand still. The
+    between which it interpolates. Times may stand still, as a video resampled to a higher rate shows frames twice. The
     last frame lasts as long as the median one.
     """
     if (fps is None) == (times is None):

@@ -99,6 +99,8 @@ def test_seconds():
     assert frames_to_seconds(frames, times=times).tolist() == pytest.approx([10, 10.12, 10.3], abs=1e-6)
     assert frames_to_seconds(torch.tensor([4.0]), times=times).tolist() == pytest.approx([10.4], abs=1e-6)
     assert frames_to_seconds(torch.tensor([0.5]), times=torch.tensor([2.0])).tolist() == pytest.approx([2 + 1 / 60])
+    twice = torch.tensor([0.0, 0.0, 0.1])  # resampled to a higher rate
+    assert frames_to_seconds(torch.tensor([1.0, 1.5]), times=twice).tolist() == pytest.approx([0, 0.05])
     for arguments, quoted in (
         ({}, "got fps=None"),
         ({"fps": 30, "times": times}, "a table"),
