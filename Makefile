@@ -20,6 +20,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python examples/benchmarks/crops.py
+	$(BIN)/python examples/benchmarks/network.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
