@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from fedn_hf.face_fedn import FaceCropper
-from fedn_hf.video_io_fedn import FrameBatch, VideoReader
+from fedn_hf.video_io_fedn import VideoReader
 
 COLUMNS, SIDE = 8, 160
 
@@ -35,25 +35,37 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16, help="how many frames to show")
     arguments = parser.parse_args()
 
-    frames: list[torch.Tensor] = []
+    # Thumbnails of every so many frames; when there are too many, every other one goes.
+    kept: dict[str, dict[int, torch.Tensor]] = {"frames": {}, "crops": {}}
+    every = {"frames": 1, "crops": 1}
+
+    def keep(kind: str, first: int, images: torch.Tensor) -> None:
+        for i in range(-first % every[kind], len(images), every[kind]):
+            kept[kind][first + i] = thumbnails(images[i : i + 1])[0]
+        while len(kept[kind]) > 32 * arguments.count:
+            every[kind] *= 2
+            kept[kind] = {i: image for i, image in kept[kind].items() if i % every[kind] == 0}
 
     def remembered(batches):
+        first = 0
         for batch in batches:
-            frames.append(thumbnails(batch.frames))
-            yield FrameBatch(batch.frames, batch.time_s, batch.native_frame)
+            keep("frames", first, batch.frames)
+            first += len(batch)
+            yield batch
 
-    crops = torch.cat([thumbnails(batch.crops) for batch in FaceCropper()(remembered(VideoReader(arguments.video)))])
-    shown = torch.cat(frames)
-    picked = np.unique(np.linspace(0, len(shown) - 1, arguments.count).round().astype(int))
+    for batch in FaceCropper()(remembered(VideoReader(arguments.video))):
+        keep("crops", int(batch.frame[0]), batch.crops)
+    both = sorted(kept["frames"].keys() & kept["crops"].keys())
+    picked = [both[i] for i in np.unique(np.linspace(0, len(both) - 1, arguments.count).round().astype(int))]
     rows = []
     for start in range(0, len(picked), COLUMNS):
         columns = picked[start : start + COLUMNS]
-        for images in (shown, crops):
+        for kind in ("frames", "crops"):
             row = torch.zeros(COLUMNS, SIDE, SIDE, 3, dtype=torch.uint8)
-            row[: len(columns)] = images[columns]
+            row[: len(columns)] = torch.stack([kept[kind][i] for i in columns])
             rows.append(row.permute(1, 0, 2, 3).reshape(SIDE, COLUMNS * SIDE, 3))
     av.VideoFrame.from_ndarray(torch.cat(rows).numpy(), format="rgb24").save(arguments.output)
-    print(f"{arguments.output}: {len(picked)} of {len(shown)} frames")
+    print(f"{arguments.output}: frames {', '.join(map(str, picked))}")
 
 
 if __name__ == "__main__":

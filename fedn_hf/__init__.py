@@ -4,6 +4,7 @@ Importing the package registers its classes with transformers' Auto classes and 
 when they are first used.
 """
 
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -30,10 +31,11 @@ _HOMES = {
 }
 
 
+@functools.cache
 def _register() -> None:
     """
     Make `AutoModel.from_pretrained(directory)` and its sisters find the classes of this package, and let
-    `save_pretrained` write the code beside the weights. May run any number of times.
+    `save_pretrained` write the code beside the weights.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection
 
@@ -50,6 +52,8 @@ def _register() -> None:
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] in ("configuration_fedn", "modeling_fedn"):
+        _register()  # where importing the package has left it out
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
@@ -58,8 +62,8 @@ def __dir__() -> list[str]:
 
 
 # Registering imports torch and transformers, which takes seconds. The command line answers --help and names wrong
-# arguments at once; its commands register when they come to need the network.
-if Path(next(iter(sys.argv), "")).stem != "fedn":
+# arguments at once, and registers when a command first asks for the network.
+if Path(next(iter(sys.argv), "")).name not in ("fedn", "fedn.exe"):
     _register()
 
 __all__ = ["__version__", *_HOMES]

@@ -135,7 +135,7 @@ class FednConfig(PreTrainedConfig):
 
     regression_ranges (`list[list[float]]`, defaults to `[[0, 8], [8, 32], [32, 64], [64, 128]]`):
         One (low, high) pair per level, in frames: a level's anchor-free intervals learn the events whose farther
-        boundary lies between low and high frames away. The last high is not enforced, so no event is too long. In
+        boundary lies between low and high frames away. The last high is not enforced. In
         frames the four ranges just fill a window of 256; LSSNet counts feature positions of two frames.
     anchor_ratios (`list[float]`, defaults to `[0.5, 0.75, 1, 1.5, 2]`):
         Lengths of a position's anchors as multiples of the level's base length, which is the high end of its

@@ -8,9 +8,10 @@ the landmarks have it on average, so nothing drifts:
 
     crop pose = registered pose o low-pass(registered pose^-1 o landmark pose)
 
-The motion itself is not filtered and so has no lag; the low-pass acts on a difference that is constant but for noise.
-It is robust (a smile that pulls the landmarks for seconds counts as an outlier), and interpolated over the frames that
-are handed over together, which bounds the look-ahead to one chunk.
+The motion itself is not filtered and so has no lag, which is what a zero-phase filter of the landmarks would be for.
+The low-pass acts on a difference that is constant but for noise; it is a robust running mean (a smile that pulls the
+landmarks for seconds counts as an outlier), interpolated over the frames that are handed over together, which bounds
+the look-ahead to one chunk.
 
 Poses are similarity transforms in complex numbers, z = a q + b, from face coordinates q (origin between the eyes,
 unit the distance of the outer eye corners, x to the subject's left, y down) to pixels z of the frame.
@@ -375,6 +376,8 @@ class FaceAligner:
             self.template = _Template(region, first - 1, pose[first - 1])
             if first == len(fit):
                 break
+        if fit[-1] < self.RENEW_FIT:  # the next chunk goes on from where this one ends, rather than jump back
+            self.template = _Template(region, len(fit) - 1, pose[-1])
         self.offset = rough[-1].inverse().after(pose[-1])
         return pose, fit
 

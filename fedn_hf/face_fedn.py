@@ -2,7 +2,8 @@
 
 BlazeFace looks at key frames only; between them FaceMesh follows a face from its own last landmarks, on every few
 frames. Where two neighbouring looks disagree, a face has come or gone in between, and every frame between them is
-looked at: so coverage is exact to the frame at a fraction of the cost. Steadiness comes from `face_alignment_fedn.py`.
+looked at: so coverage is exact to the frame, but for what happens and ends between two looks.
+Steadiness comes from `face_alignment_fedn.py`.
 
 Work goes chunk by chunk (`frames_per_batch`, whatever the batches of the reader), so memory does not grow with the
 video and results do not depend on how it was read. Reading, following and cutting out run side by side, a chunk apart.
@@ -37,7 +38,8 @@ class CropBatch:
         confidence: float32 (N,), probability that the crop shows a face; 0 where there is none.
         face_size_px: float32 (N,), height of the face (forehead to chin) in frame pixels; 0 where there is none.
         fit: float32 (N,), how well the frame could be registered to the face's template, 0 to 1.
-        landmarks: float32 (N, 468, 2) in units of the crop's side; NaN where there is no face.
+        landmarks: float32 (N, 468, 2) in units of the crop's side; NaN where there is no face, and in crops that were
+            brought along.
         transforms: float64 (N, 2, 3), from crop pixels to frame pixels; NaN where there is no face.
     """
 
@@ -119,6 +121,7 @@ class FaceCropper:
         margin: room around the face on every side, as a part of its height.
         faces: "largest" follows the largest face and changes over to one that is clearly larger; a number follows the
             face of that rank (0 the largest); "all" gives every face batches of its own, told apart by `face_id`.
+            Beside a face that fills much of the picture, one of less than about a tenth of its width is not found.
         landmark_every: frames between two looks of FaceMesh at a followed face.
         detect_every: frames between two looks of BlazeFace at the whole picture while a face is followed.
         grey: crops without colour (three equal channels).
@@ -138,6 +141,7 @@ class FaceCropper:
     MAX_GAP = 30  # frames for which a face may be away and keep its number
     LARGER = 1.25  # how much larger another face must be to be followed instead
     SAME_FACE = 0.2  # overlap at which a face that comes back is taken for the one that went
+    ALIKE = 0.6  # correlation of two looks at a face below which the way between them is walked
     CUT = 0.5  # correlation of neighbouring frames below which there is a cut, if most of the picture changes
 
     def __init__(
@@ -152,15 +156,14 @@ class FaceCropper:
         device: str | torch.device = "cpu",
         weights_dir=WEIGHTS_DIR,
     ):
-        if faces not in ("largest", "all") and not (isinstance(faces, int) and faces >= 0):
+        if faces not in ("largest", "all") and (isinstance(faces, (bool, str)) or faces != int(faces) or faces < 0):
             raise ValueError(f'faces must be "largest", "all" or a rank from 0, got {faces!r}')
-        for name, value in (
-            ("image_size", image_size),
-            ("landmark_every", landmark_every),
-            ("detect_every", detect_every),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        if not 0 <= margin < 10:
+            raise ValueError(f"margin must be a part of the face's height from 0 on, got {margin!r}")
+        numbers = {"image_size": image_size, "landmark_every": landmark_every, "detect_every": detect_every}
+        for name, value in numbers.items():
+            if value != int(value) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
         self.image_size, self.margin, self.faces, self.grey = image_size, margin, faces, grey
         self.landmark_every, self.detect_every = landmark_every, detect_every
         self.finder = FaceFinder(device, weights_dir)
@@ -177,15 +180,18 @@ class FaceCropper:
             landmarks: (T, 468, 2) of FaceMesh in pixels, likewise; then no face network runs at all.
 
         Returns:
-            With `faces="all"` one batch per face and chunk, holding the frames since it came into view, and one for
-            frames without any; otherwise one batch per chunk, holding every frame once.
+            With `faces="all"` one batch per face and chunk, holding the frames in which it is seen, and one for frames
+            without any; otherwise one batch per chunk, holding every frame once.
+
+        Raises:
+            ValueError: frames, boxes or landmarks of another kind or number.
         """
         known = None if boxes is None and landmarks is None else _Known(boxes, landmarks)
         scene = _Scene(self, known)
         yield from ahead(self._cut_out(ahead(scene.follow(_chunks(ahead(batches))))))
 
     def resize(self, batches: Iterable[FrameBatch]) -> Iterator[CropBatch]:
-        """Frames that are face crops already, as the corpora offer them: scaled to `image_size`, no more."""
+        """Frames that are face crops already, as the corpora offer them: scaled to a square, no more."""
         first = 0
         size = self.image_size
         for batch in batches:
@@ -199,7 +205,7 @@ class FaceCropper:
             first += len(batch)
             yield out
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _cut_out(self, chunks: Iterable["_Followed"]) -> Iterator[CropBatch]:
         for chunk in chunks:
             if self.faces != "all":
@@ -210,7 +216,7 @@ class FaceCropper:
                 spans = [span for span in chunk.spans if span.track.id == face_id]
                 out = self._crops(chunk, spans)
                 unseen &= ~out.mask
-                yield out[min(span.first for span in spans) : max(span.last for span in spans) + 1]
+                yield out[np.flatnonzero(out.mask)]
             if unseen.any():
                 yield self._crops(chunk, [])[np.flatnonzero(unseen)]
 
@@ -260,7 +266,7 @@ class _Scene:
         self.frames: torch.Tensor  # of the chunk, (N, H, W, 3) uint8
         self.knots: list[int]  # frames of the current part that are looked at while a face is followed
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def follow(self, chunks: Iterable[FrameBatch]) -> Iterator[_Followed]:
         """Where in each chunk which face is seen."""
         for chunk in chunks:
@@ -275,6 +281,11 @@ class _Scene:
                 spans += self._search(first, last) if self.known is None else self._given(first, last)
             yield _Followed(chunk, self.frames, self.start, spans)
             self.start += len(chunk)
+        if self.known is not None and self.start < len(self.known.values):
+            raise ValueError(
+                f"boxes or landmarks for {len(self.known.values)} frames, but {self.start} were read: rows belong to "
+                "the frames as read, after resampling and cutting"
+            )
 
     def _parts(self) -> list[tuple[int, int, bool]]:
         """First and last frames of the parts of the chunk between cuts, and whether a cut lies before each."""
@@ -306,9 +317,11 @@ class _Scene:
         for key in range(first, last + 1):
             alone = not any(span.covers(key) for span in spans)
             due = (self.start + key) % self.cropper.detect_every == 0
+            if self.cropper.faces == "all":  # others may have come too
+                due |= key == last
             if due or (alone and (key in (first, last) or key - searched >= self.cropper.SEARCH_EVERY)):
-                for face in self._newcomers(key, spans, far=due or key == first):
-                    self._begin(face, key, last, searched, spans)
+                for face in self._newcomers(key, spans, far=due or key in (first, last)):
+                    self._begin(face, key, first, last, spans)
                 searched = key
         return spans
 
@@ -316,7 +329,7 @@ class _Scene:
         """Faces in a key frame that are to be followed from now on; a much larger one takes over."""
         present = [span for span in spans if span.covers(key)]
         followed = [span.near(key) for span in present]
-        faces = self.finder.find(self.frames[key], besides=followed, far=far)
+        faces = self.finder.find(self.frames[key], followed, small=self.cropper.faces != "largest", far=far)
         others = [f for f in faces if all(overlap(f.box, g.box[None])[0] < self.cropper.SAME_FACE for g in followed)]
         if self.cropper.faces == "all":
             return others
@@ -330,15 +343,16 @@ class _Scene:
         ):
             [span] = present
             span.looks = {i: face for i, face in span.looks.items() if i < key}
+            span.track.last_frame = self.start + key - 1
             if span.looks:
+                span.track.face = span.looks[span.last]
                 self._extend(span, span.last, key - 1)
             else:
                 spans.remove(span)
-            self.tracks.remove(span.track)
             return others[:1]
         return []
 
-    def _begin(self, face: Face, key: int, last: int, searched: int, spans: list[_Span]) -> None:
+    def _begin(self, face: Face, key: int, first: int, last: int, spans: list[_Span]) -> None:
         """Add the span of a new or a returned face, around the key frame in which it was found."""
         gone = [track for track in self.tracks if track.last_frame < self.start + key]
         shared = [overlap(face.box, track.face.box[None])[0] for track in gone]
@@ -349,10 +363,10 @@ class _Scene:
             track = _Track(self.next_id, self._aligner(), face, self.start + key)
             self.tracks.append(track)
             self.next_id += 1
-        # It may have been there before it was found: since the last search, or since this lane was last taken.
+        # It may have been there before it was found, unless somebody else was followed.
         taken = [s.last for s in spans if s.last < key and (s.track is track or self.cropper.faces != "all")]
         span = _Span(track, {key: face}, track.aligner)
-        self._extend(span, key, max([searched, *taken]) + 1)
+        self._extend(span, key, max([first - 1, *taken]) + 1)
         track.face = face
         self._extend(span, key, last)
         spans.append(span)
@@ -367,27 +381,34 @@ class _Scene:
             group, start = ahead[: self.cropper.GROUP], track.face.roi
             looks = self.finder.look([self.frames[i] for i in group], [start] * len(group))
             for knot, face in zip(group, looks, strict=True):
-                moved = np.hypot(face.roi.x - start.x, face.roi.y - start.y) / start.side if face else np.inf
-                if moved < 0.1:
+                moved = self._moved(face, start)
+                if face and 0.1 <= moved < 0.25:  # off the middle of the region landmarks are poor
+                    [face], start = self.finder.look([self.frames[knot]], [face.roi]), face.roi
+                # Beside the face landmarks still look sure of themselves, so the pictures are compared as well.
+                if face and self._moved(face, start) < 0.1 and face.like(track.face) > self.cropper.ALIKE:
                     self._saw(span, knot, face)
-                    there = True
-                elif moved < 0.25:  # off the middle of the region landmarks are poor
-                    there = self._step(span, knot, face.roi)
-                else:  # at its edge they are wrong; or the face is gone: walk, to see where it went, or when
-                    there = all(self._step(span, i, track.face.roi) for i in range(edge + step, knot + step, step))
-                if not there:
+                # Gone, changed, or too fast for one stride: walk, to see where the face went, or when.
+                elif not all(self._step(span, i) for i in range(edge + step, knot + step, step)):
                     return
                 edge = ahead.pop(0)
                 if moved >= 0.1:
                     break  # the other looks of the group began too far away
 
-    def _step(self, span: _Span, frame: int, roi: Roi) -> bool:
-        """Look at a region of a frame, and once more from where the face is in it; False if there is none."""
+    @staticmethod
+    def _moved(face: Face | None, roi: Roi) -> float:
+        """How far from the middle of the region it was looked for in, as a part of the region's side."""
+        return float(np.hypot(face.roi.x - roi.x, face.roi.y - roi.y)) / roi.side if face else np.inf
+
+    def _step(self, span: _Span, frame: int) -> bool:
+        """Look where the face was in the frame before, and once more from where it is now; False if it is gone."""
+        roi = span.track.face.roi
         for _ in range(2):
             [face] = self.finder.look([self.frames[frame]], [roi])
             if face is None:
                 return False
-            roi = face.roi
+            moved, roi = self._moved(face, roi), face.roi
+        if moved >= 0.1:
+            return False
         self._saw(span, frame, face)
         return True
 
@@ -398,22 +419,21 @@ class _Scene:
     # --- faces that are known already -----------------------------------------------------------------------------
 
     def _given(self, first: int, last: int) -> list[_Span]:
-        """Spans of the user's own boxes or landmarks; a face keeps its number until a frame without one."""
+        """Spans of the user's own boxes or landmarks; where there is a box there is a face, even if it is hidden."""
         spans: list[_Span] = []
         for i in range(first, last + 1):
             item = self.known.at(self.start + i)
+            run = i > first and self.known.present(self.start + i - 1)  # a run of frames with a face goes on
             if isinstance(item, Roi):
-                wanted = i in self.knots or not self.known.present(self.start + i - 1, self.start + i + 1)
-                item = self.finder.look([self.frames[i]], [item])[0] if wanted else None
-                if not wanted:
+                if run and i not in self.knots and self.known.present(self.start + i + 1):
                     continue
+                item = self.finder.look([self.frames[i]], [item])[0]
             if item is None:
-                self.tracks = []
                 continue
             if not self.tracks:
                 self.tracks = [_Track(self.next_id, self._aligner(), item, self.start + i)]
                 self.next_id += 1
-            if not spans or spans[-1].track is not self.tracks[0]:
+            if not spans or not run:
                 spans.append(_Span(self.tracks[0], {}, self.tracks[0].aligner))
             spans[-1].looks[i] = item
             self.tracks[0].last_frame = self.start + i
@@ -435,6 +455,16 @@ class _Known:
         if self.values.ndim != 1 + len(tail) or self.values.shape[1:] != tail:
             name, shape = ("boxes", "(T, 4)") if self.is_boxes else ("landmarks", "(T, 468, 2)")
             raise ValueError(f"{name} must have shape {shape}, one row per frame read, got {self.values.shape}")
+        given = ~np.isnan(self.values.reshape(len(self.values), -1)).any(1)
+        corners = self.values.reshape(len(self.values), -1, 2)
+        size = corners[:, -1] - corners[:, 0] if self.is_boxes else corners.max(1) - corners.min(1)
+        bad = np.flatnonzero(given & ~((size >= 2).all(1) & np.isfinite(corners).all((1, 2))))
+        if len(bad):
+            what = "left, top, right, bottom" if self.is_boxes else "points of a face"
+            raise ValueError(
+                f"row {bad[0]} must hold {what} in pixels, or NaN where there is no face, "
+                f"got {self.values[bad[0]].reshape(-1)[:4]}"
+            )
 
     def present(self, *frames: int) -> bool:
         """Whether there is a face in all of these frames."""
@@ -457,6 +487,15 @@ def _chunks(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
     """The same frames in batches of a size that depends on the pictures alone, not on how they were read."""
     waiting: list[FrameBatch] = []
     for batch in batches:
+        frames = batch.frames
+        if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8 or frames.shape[3:] != (3,):
+            kind = getattr(frames, "dtype", type(frames).__name__)
+            raise ValueError(f"frames must be uint8 tensors (N, H, W, 3), got {kind} {tuple(np.shape(frames))}")
+        if waiting and frames.shape[1:] != waiting[0].frames.shape[1:]:
+            raise ValueError(
+                f"all frames must have one size, got {tuple(waiting[0].frames.shape[1:3])} and then "
+                f"{tuple(frames.shape[1:3])}"
+            )
         waiting.append(batch)
         size = frames_per_batch(*batch.frames.shape[1:3])
         while sum(map(len, waiting)) >= size:
@@ -480,10 +519,15 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_one_thread).result()
         torch.set_num_threads(threads)  # the number is also kept for threads to come
-        coming = pool.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
+        try:
             coming = pool.submit(next, iterator, end)
-            yield item
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, iterator, end)
+                yield item
+        finally:  # also when the consumer stops early: files are closed now, not when somebody collects garbage
+            if hasattr(iterator, "close"):
+                pool.submit(iterator.close).result()
+            torch.set_num_threads(threads)  # a stage within this one has set it, too
 
 
 def _join(batches: list[FrameBatch]) -> FrameBatch:

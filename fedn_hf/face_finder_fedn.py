@@ -4,7 +4,7 @@ Which frames are looked at, and how looks become tracks and crops, is decided in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Face:
 
     landmarks: np.ndarray
     presence: float
+    patch: np.ndarray | None = None  # a small grey picture of it, of mean 0 and length 1
 
     @property
     def box(self) -> np.ndarray:
@@ -42,6 +43,10 @@ class Face:
     def size_px(self) -> float:
         left, top, right, bottom = self.box
         return float(max(right - left, bottom - top))
+
+    def like(self, other: "Face") -> float:
+        """Correlation of the two pictures: low when the landmarks of one lie beside its face."""
+        return float(self.patch @ other.patch)
 
     def holds(self, roi: Roi) -> bool:
         """Whether the middle of a region lies within this face."""
@@ -76,17 +81,20 @@ class FaceFinder:
         self.short, self.full, self.mesh = (load_face_net(name, device, weights_dir) for name in names)
         self.device = torch.device(device)
 
-    def find(self, frame: torch.Tensor, besides: Sequence[Face] = (), far: bool = True) -> list[Face]:
+    def find(
+        self, frame: torch.Tensor, besides: Sequence[Face] = (), small: bool = True, far: bool = True
+    ) -> list[Face]:
         """Faces of a frame (H, W, 3) uint8, the largest first, `besides` those that are known already.
 
-        Near faces are looked for first; only when there are none, smaller ones, and with `far` then in overlapping
-        tiles, which takes several times as long.
+        Near faces are looked for first; when there are none, or with `small` in any case, smaller ones; and when there
+        are still none, with `far` in overlapping tiles, which takes several times as long.
         """
-        rois = self._detect(self.short, frame[None]) or self._detect(self.full, frame[None])
-        faces = self._confirm(frame, [roi for roi in rois if not any(face.holds(roi) for face in besides)])
+        faces = self._confirm(frame, self._detect(self.short, frame[None]), besides)
+        if small or not (faces or besides):
+            faces += self._confirm(frame, self._detect(self.full, frame[None]), [*besides, *faces])
         if far and not faces and not besides and min(frame.shape[:2]) >= self.full.input_size:
             tiles, corners = _tiles(frame)
-            faces = self._confirm(frame, self._detect(self.full, tiles, corners))
+            faces = self._confirm(frame, self._detect(self.full, tiles, corners), besides)
         faces = [face for face in faces if face.size_px >= self.MIN_FACE_PX]
         return sorted(faces, key=lambda face: -face.size_px)
 
@@ -101,15 +109,17 @@ class FaceFinder:
         points, presence = self.mesh(crops.contiguous(memory_format=torch.channels_last) / 255)
         points, presence = points[..., :2].cpu().numpy(), presence.sigmoid().cpu().numpy()
         faces = []
-        for roi, p, probability in zip(rois, points, presence, strict=True):
+        for frame, roi, p, probability in zip(frames, rois, points, presence, strict=True):
             z = (p[:, 0] + 1j * p[:, 1]) / size - (0.5 + 0.5j)
             z = z * roi.side * np.exp(1j * roi.roll) + (roi.x + 1j * roi.y)
             found = probability >= self.MIN_PRESENCE
-            faces.append(Face(np.stack([z.real, z.imag], -1), float(probability)) if found else None)
+            face = Face(np.stack([z.real, z.imag], -1), float(probability)) if found else None
+            faces.append(face and replace(face, patch=_patch(frame, face.roi)))
         return faces
 
-    def _confirm(self, frame: torch.Tensor, rois: list[Roi]) -> list[Face]:
+    def _confirm(self, frame: torch.Tensor, rois: list[Roi], besides: Sequence[Face]) -> list[Face]:
         """Landmarks say whether a detection is a face; a second look from the first landmarks makes them exact."""
+        rois = [roi for roi in rois if not any(face.holds(roi) for face in besides)]
         first = [face for face in self.look([frame] * len(rois), rois) if face]
         second = self.look([frame] * len(first), [face.roi for face in first])
         return _distinct([face for face in second if face])
@@ -134,6 +144,17 @@ class FaceFinder:
         if corners is not None:
             values[:, [0, 2, 3, 4, 5, 6, 7]] += corners[tile][:, None]
         return _merge_detections(values.numpy(), scores[tile, anchor].numpy())
+
+
+def _patch(frame: torch.Tensor, roi: Roi, size: int = 24) -> np.ndarray:
+    """Brightness at size * size points of a region, whole pixels without a filter, of mean 0 and length 1."""
+    steps = (np.arange(size) + 0.5) / size - 0.5
+    z = (steps[None] + 1j * steps[:, None]) * roi.side * np.exp(1j * roi.roll) + (roi.x + 1j * roi.y)
+    rows = torch.from_numpy(np.clip(z.imag, 0, frame.shape[0] - 1).astype(np.int64).ravel())
+    columns = torch.from_numpy(np.clip(z.real, 0, frame.shape[1] - 1).astype(np.int64).ravel())
+    grey = frame[rows, columns].float().mean(-1).cpu().numpy()
+    grey = grey - grey.mean()
+    return grey / max(float(np.linalg.norm(grey)), 1e-6)
 
 
 def _merge_detections(values: np.ndarray, scores: np.ndarray) -> list[Roi]:

@@ -205,7 +205,10 @@ def load_face_net(name: str, device: str | torch.device = "cpu", weights_dir: st
     if name not in _FILES:
         raise ValueError(f"unknown face network {name!r}; expected one of {', '.join(_FILES)}")
     net = _FILES[name]()
-    state = load_file(Path(weights_dir) / f"{name}_fp16.safetensors")
+    path = Path(weights_dir) / f"{name}_fp16.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: reinstall fedn_hf, or make it with examples/convert_face_nets.py")
+    state = load_file(path)
     net.load_state_dict({key: value.float() for key, value in state.items()})
     return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 

@@ -218,9 +218,9 @@ class FednSlidingWindowAttention(nn.Module):
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         scores = self.conv(features.transpose(1, 2)).transpose(1, 2).float()  # (B, N, D)
-        weights = torch.exp(_SCORE_LIMIT * torch.tanh(scores / _SCORE_LIMIT))
+        weights = torch.exp(_SCORE_LIMIT * torch.tanh(scores / _SCORE_LIMIT)) * mask[..., None]
         weights = weights / sliding_mean(weights, mask, self.radius).clamp(min=1e-6)
-        return features * weights.to(features.dtype) * mask[..., None]
+        return features * weights.to(features.dtype)
 
 
 class FednConvBlock(nn.Module):

@@ -196,10 +196,10 @@ def assign_events(
     - An *anchor* is a candidate for an event that it overlaps with an IoU of at least `positive_iou`.
     - An *anchor-free* position is a candidate for an event that it lies in, within `center_radius` strides of its
       centre, when the farther boundary is within the level's regression range (FCOS, ActionFormer).
-    - An event without any candidate of a kind takes the best of that kind, so none goes unlearnt: the anchor with the
-      highest IoU, and the position nearest to its centre, within a stride, on the level whose range holds half its
-      length. These go before other candidates.
     - Of several events, a proposal takes the shortest.
+    - An event left without any of a kind takes the best of that kind within a stride of its centre: the anchor with
+      the highest IoU, and the nearest position on the level whose range holds half its length. These go before other
+      candidates. So an event that can be seen is learnt, unless a shorter one needs the very same proposals.
     - Other proposals are background, unless they are anchors that reach `background_iou`, which are ignored.
     - An event of which the window holds no more than `min_visible` is nobody's; proposals centred in its visible part,
       and anchors that reach `background_iou` with it, are ignored. Other events are cut to the window.
@@ -246,8 +246,10 @@ def assign_events(
     # The best of each kind, for events that have no candidate of that kind.
     half = (end - start) / 2
     on_level = (half >= low) & (half < high) & (near <= strides) & ~is_anchor & proposal_mask[..., None]
-    fits = torch.stack((iou.masked_fill(~is_anchor, 0), 1 / (1 + near) * on_level))  # (2, B, P, N)
-    kinds = torch.stack((candidate & is_anchor, candidate & ~is_anchor))
+    fits = torch.stack((iou * (is_anchor & (near <= strides)), 1 / (1 + near) * on_level))  # (2, B, P, N)
+    first = length[:, None].expand_as(iou).masked_fill(~candidate, float("inf")).argmin(-1, keepdim=True)
+    won = candidate & (first == torch.arange(count, device=first.device))  # what shorter events leave
+    kinds = torch.stack((won & is_anchor, won & ~is_anchor))
     best, where = fits.max(dim=2, keepdim=True)
     rescued = torch.zeros_like(kinds).scatter(2, where, best > 0) & ~kinds.any(2, keepdim=True) & open_to
     rescued = rescued.any(0)
@@ -375,7 +377,7 @@ def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, no
     if outputs.get("intensity_logits") is not None:
         logits, mask = outputs["intensity_logits"].float(), outputs["frame_mask"]
         target = intensity_targets(events["intervals"], events["apex"], events["valid"], logits.shape[1])
-        entropy = F.binary_cross_entropy(target, target, reduction="none")
+        entropy = torch.special.entr(target) + torch.special.entr(1 - target)  # allowed under autocast, too
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
         terms["intensity"] = (loss * mask).sum() / mask.sum().clamp(min=1)
     return terms, positive.sum().to(torch.float32)

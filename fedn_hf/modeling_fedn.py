@@ -390,6 +390,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             unknown; optional `apex` (n,), frames, NaN where unknown (the centre of frame 15 is 15.5). Events that
             reach out of the window are given as they are.
         """
+        kwargs["return_dict"] = True
         outputs = self.fedn(pixel_values, frame_features, landmarks, frame_mask, **kwargs)
         batch, num_frames = (pixel_values if frame_features is None else frame_features).shape[:2]
         if labels is not None:
@@ -410,7 +411,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             attentions = None
         intensity = None
         if self.intensity_head is not None:
-            intensity = (result["intensity_logits"].sigmoid() * outputs.frame_mask)[:, :num_frames]
+            intensity = (result["intensity_logits"].float().sigmoid() * outputs.frame_mask)[:, :num_frames]
         return FednDetectionOutput(
             loss=loss,
             loss_dict=terms,
@@ -471,6 +472,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         Returns:
             `dict[str, torch.Tensor]` on the CPU; `postprocessing_fedn.stitch` joins those of all windows.
         """
+        if self.training:
+            raise ValueError("detection needs a network in evaluation: call model.eval(), got training=True")
         inputs = {name: values.to(self.device) for name, values in inputs.items()}
         outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
         grid = make_proposal_grid(window.stop - window.start, self.config, self.device)
@@ -503,10 +506,6 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         Returns:
             [`FednProposals`], on the CPU. `postprocessing_fedn.find_intervals` makes expressions of them.
         """
-        if self.training:
-            raise ValueError(
-                "detect_from_features needs a network in evaluation: call model.eval(), got training=True"
-            )
         inputs = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
         inputs = {name: values for name, values in inputs.items() if values is not None}
         if frame_features.ndim == 2:

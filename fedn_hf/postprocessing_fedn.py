@@ -122,8 +122,9 @@ def owned_proposals(
     # At the edges of the sequence nothing more can be seen, so there proposals may reach out; they are cut later.
     first = window.start if window.start else float("-inf")
     last = window.stop if window.stop < num_frames else float("inf")
-    keep = (points >= window.own_start) & (points < window.own_stop) & (start >= first) & (end <= last)
-    keep &= torch.maximum(points - start, end - points) <= reach
+    owned_until = window.own_stop if window.own_stop < num_frames else float("inf")  # the last positions stick out
+    keep = (points >= window.own_start) & (points < owned_until) & (start >= first) & (end <= last)
+    keep &= torch.maximum(points - start.clamp(min=0), end.clamp(max=num_frames) - points) <= reach
     if outputs.get("confidence") is not None:
         score = outputs["confidence"].float().sigmoid()
         keep &= (score >= min_score) & (score > 0)
@@ -202,7 +203,8 @@ def frames_to_seconds(
     steps = times.diff()
     if times.ndim != 1 or not len(times) or not times.isfinite().all() or (steps < 0).any():
         raise ValueError(f"times must be one row of seconds that never falls, got {times.tolist()[:8]}")
-    last = steps.median() if len(steps) else times.new_tensor(1 / 30)
+    moving = steps[steps > 0]
+    last = moving.median() if len(moving) else times.new_tensor(1 / 30)
     edges = torch.cat((times, times[-1:] + last))
     before = frames.floor().long().clamp(0, len(times) - 1)
     return edges[before] + (frames.double() - before) * (edges[before + 1] - edges[before])
@@ -237,12 +239,14 @@ class FednIntervals:
 
 
 def _apex_frames(intervals: torch.Tensor, intensity: torch.Tensor | None) -> torch.Tensor:
-    """Centre of the frame of highest intensity in each interval; the interval's middle where there is no curve."""
+    """Centre of the frames of highest intensity in each interval; the interval's middle where there is no curve."""
     apex = intervals.mean(-1)
     if intensity is not None:
         for row, (start, end) in enumerate(intervals.tolist()):
             first = int(start)
-            peak = intensity[first : max(first + 1, int(-(-end // 1)))].argmax().item() + first + 0.5
+            curve = intensity[first : max(first + 1, int(-(-end // 1)))]
+            # The middle of a plateau: coarse number formats round a peak off.
+            peak = (curve == curve.max()).nonzero().double().mean().item() + first + 0.5
             apex[row] = min(max(peak, start), end)
     return apex
 
@@ -296,7 +300,8 @@ def find_intervals(
         nms (`str`), nms_sigma, nms_iou (`float`): See [`suppress`].
         class_aware (`bool`): Whether only intervals of the same expression type suppress each other.
         min_duration_s, max_duration_s (`float`): Shortest and longest expression in seconds.
-        merge_gap_s (`float`, *optional*): Join expressions of one type that are at most so far apart.
+        merge_gap_s (`float`, *optional*): Join expressions of one type that are at most so far apart, of those that
+            overlap only the surest; durations are then those of the joined ones.
         recognition ([`FednProposals`], *optional*): Raw outputs of a recognition network for the same sequence: each
             interval takes the emotion of the proposal that fits it best (the second stage of a cascade).
 
@@ -331,7 +336,8 @@ def find_intervals(
     scores, types = proposals.confidence.sigmoid(), proposals.type_logits.argmax(-1)
     duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
     keep = (scores >= score_threshold) & (frames[:, 1] > frames[:, 0])
-    keep &= (duration >= min_duration_s) & (duration <= max_duration_s)
+    if merge_gap_s is None:
+        keep &= (duration >= min_duration_s) & (duration <= max_duration_s)
     chosen = keep.nonzero()[:, 0]
     frames, scores, types = frames[chosen], scores[chosen], types[chosen]
 
@@ -340,7 +346,13 @@ def find_intervals(
     taken = (scores > 0).nonzero()[:, 0]
     chosen, frames, scores, types = chosen[taken], frames[taken], scores[taken], types[taken]
     if merge_gap_s is not None:
+        # Only what is apart is joined; of intervals of a type that overlap the surest stays.
+        apart = suppress(frames, scores * (torch.arange(2)[:, None] == types), "hard", iou_threshold=0.0).amax(0) > 0
+        chosen, frames, scores, types = chosen[apart], frames[apart], scores[apart], types[apart]
         leaders, frames = _merge(frames, frames_to_seconds(frames, fps, times), scores, types, merge_gap_s)
+        duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
+        fits = (duration >= min_duration_s) & (duration <= max_duration_s)
+        leaders, frames = leaders[fits], frames[fits]
         chosen, scores, types = chosen[leaders], scores[leaders], types[leaders]
 
     order = frames[:, 0].argsort(stable=True)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedn_hf.face_alignment_fedn import FACE_CENTRE, FaceAligner, Pose, Region, fit_pose, sample, unit_grid
+from fedn_hf.face_fedn import FaceCropper
 from fedn_hf.face_finder_fedn import Face, FaceFinder
 from fedn_hf.video_io_fedn import VideoReader
 
@@ -169,6 +170,19 @@ def test_crops_do_not_jump_between_chunks(finder, astronaut):
     [first, _], centres = align(finder, frames)
     steps = np.diff(centres, axis=0) * np.hypot(*first.transforms[0, :, 0]) - [0.4, 0.2]
     assert np.abs(steps).max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["liveportrait_driving_d3.mp4", "openface_2015-10-15-15-14.avi"])
+def test_turning_heads_do_not_jump_between_chunks(real_clip, name):
+    """Where the head turns and the template is taken anew several times, chunks must still meet."""
+    batches = list(FaceCropper(SIZE)(VideoReader(real_clip(name))))
+    matrices = np.concatenate([batch.transforms for batch in batches])
+    centres = matrices @ [SIZE / 2, SIZE / 2, 1] / np.hypot(*matrices[0, :, 0])
+    jolts = np.hypot(*np.diff(centres, 2, axis=0).T)  # changes of velocity
+    borders = np.cumsum([len(batch) for batch in batches])[:-1]
+    at_borders = np.concatenate([jolts[borders - 2], jolts[borders - 1]])
+    print(f"{name}: change of velocity at most {at_borders.max():.2f} px at borders, {jolts.max():.2f} px anywhere")
+    assert at_borders.max() < 2.0
 
 
 def test_a_face_cut_by_the_picture_is_still_cropped(finder, astronaut):

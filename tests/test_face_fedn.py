@@ -1,5 +1,8 @@
 """Faces are found, followed and told apart, exactly to the frame."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -207,6 +210,28 @@ def test_moving_faces_are_followed(cropper, portrait):
     np.testing.assert_allclose(np.diff(centres[:, 0]), 3, atol=0.25)
 
 
+@pytest.mark.parametrize(("speed", "every"), [(12, 4), (18, 4), (4, 16)])
+def test_fast_faces_are_not_left_behind(portrait, speed, every):
+    """FaceMesh is sure of itself beside a face, too; so what matters is where the landmarks are."""
+    frames = torch.stack([scene((scaled(portrait, 150), 10 + speed * t, 40), width=900) for t in range(40)])
+    [batch, *more] = FaceCropper(64, landmark_every=every)([FrameBatch(frames, np.arange(40) / 30, np.arange(40))])
+    centres = all_of([batch, *more], "transforms") @ [32, 32, 1]
+    np.testing.assert_allclose(centres[:, 0] - centres[0, 0], speed * np.arange(40), atol=4)
+
+
+def test_a_small_face_beside_a_large_one(portrait):
+    frame = scene((portrait, 10, 20), (scaled(portrait, 90), 250, 60), width=400)
+    batches = list(FaceCropper(64, faces="all")(video((frame, 6))))
+    assert {int(batch.face_id[0]) for batch in batches} == {0, 1}
+
+
+def test_a_far_face_is_covered_from_its_first_frame(cropper, astronaut):
+    small = scaled(astronaut, 190)
+    empty, there = scene(height=720, width=1280), scene((small, 900, 500), height=720, width=1280)
+    mask = all_of(cropper(video((empty, 5), (there, 30))), "mask")
+    np.testing.assert_array_equal(mask, np.arange(35) >= 5)
+
+
 def two_faces(portrait) -> torch.Tensor:
     return scene((portrait, 10, 20), (scaled(portrait, 120), 215, 60), width=360)
 
@@ -225,6 +250,7 @@ def test_a_face_of_another_rank(portrait):
 
 def test_all_faces_come_in_batches_of_their_own(portrait):
     batches = list(FaceCropper(64, faces="all")(video((two_faces(portrait), 40), (scene(width=360), 5))))
+    batches[0].crops[0] = 0  # crops are ordinary tensors
     frames = {face: [] for face in (0, 1, -1)}
     for batch in batches:
         [face] = set(batch.face_id)
@@ -266,6 +292,23 @@ def test_own_boxes_replace_the_search(cropper, portrait):
     assert (all_of(batches, "transforms")[mask][:, 0, 2] > 200).all()
 
 
+def test_a_hidden_face_stays_where_its_box_is(cropper, portrait):
+    hidden = portrait.clone()
+    hidden[10:180, 20:180] = 90
+    frames = video((scene((portrait, 60, 30)), 8), (scene((hidden, 60, 30)), 1), (scene((portrait, 60, 30)), 7))
+    batches = list(cropper(frames, boxes=np.tile([90.0, 40, 200, 170], (16, 1))))
+    assert all_of(batches, "mask").all() and set(all_of(batches, "face_id")) == {0}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [torch.rand(4, 60, 80, 3), torch.zeros(4, 3, 60, 80, dtype=torch.uint8), np.zeros((4, 60, 80, 3), np.uint8)],
+)
+def test_frames_of_another_kind_are_named(cropper, frames):
+    with pytest.raises(ValueError, match=r"frames must be uint8 tensors \(N, H, W, 3\), got .*\(4, "):
+        list(cropper([FrameBatch(frames, np.arange(4) / 30, np.arange(4))]))
+
+
 def test_own_landmarks_need_no_network(portrait):
     [face] = FaceFinder().find(scene((portrait, 60, 30)))
     landmarks = np.tile(face.landmarks, (12, 1, 1))
@@ -292,6 +335,10 @@ def test_own_crops_are_only_scaled(cropper, portrait):
         ({"landmarks": np.zeros((5, 68, 2))}, r"landmarks must have shape \(T, 468, 2\).*\(5, 68, 2\)"),
         ({"boxes": np.zeros((5, 4)), "landmarks": np.zeros((5, 468, 2))}, "boxes or landmarks, not both"),
         ({"boxes": np.full((5, 4), np.nan)}, "for 5 frames, but the video goes on at frame 5"),
+        ({"boxes": np.full((12, 4), np.nan)}, "for 12 frames, but 10 were read"),
+        ({"boxes": np.tile([200.0, 100, 90, 150], (10, 1))}, r"row 0 must hold left, top, right, bottom.*200"),
+        ({"boxes": np.tile([0.2, 0.1, 0.9, 0.5], (10, 1))}, "row 0 must hold .* in pixels"),
+        ({"landmarks": np.zeros((10, 468, 2))}, "row 0 must hold points of a face in pixels"),
     ],
 )
 def test_wrong_boxes_and_landmarks_are_named(cropper, given, message):
@@ -304,8 +351,10 @@ def test_wrong_boxes_and_landmarks_are_named(cropper, given, message):
     [
         ({"faces": "smallest"}, "faces must be.*'smallest'"),
         ({"faces": -1}, "faces must be.*-1"),
-        ({"image_size": 0}, "image_size must be at least 1, got 0"),
-        ({"landmark_every": 0}, "landmark_every must be at least 1"),
+        ({"faces": True}, "faces must be.*True"),
+        ({"margin": -0.5}, "margin must be.*-0.5"),
+        ({"image_size": 0}, "image_size must be a whole number from 1 on, got 0"),
+        ({"landmark_every": 2.5}, "landmark_every must be a whole number.*2.5"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -353,8 +402,13 @@ def test_ahead_works_on_one_thread_and_leaves_the_number_of_others_alone():
     assert torch.get_num_threads() == 2
 
 
-def test_stopping_early_closes_the_file(tmp_path, cropper, portrait):
-    batches = iter(video((scene((portrait, 60, 30)), 90)))
-    stream = cropper(batches)
+def test_stopping_early_ends_the_threads_and_restores_their_number(cropper, portrait):
+    torch.set_num_threads(2)
+    before = threading.active_count()
+    stream = cropper(video((scene((portrait, 60, 30)), 150)))
     next(stream)
+    assert threading.active_count() > before
     stream.close()
+    assert threading.active_count() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2

@@ -64,14 +64,18 @@ def slow_assignment(wanted, mask):
         return start <= points[p] < end and centred and ranges[p][0] <= far < ranges[p][1]
 
     candidates = {(p, n) for p in range(COUNT) for n in range(len(wanted)) if is_candidate(p, n)}
+    won = set()  # what shorter events leave
+    for p in {p for p, _ in candidates}:
+        won.add((p, min((n for q, n in candidates if q == p), key=lambda n: (length[n], n))))
     rescued = set()
     for n in [n for n in range(len(wanted)) if taken[n]]:
         centre, half = sum(clipped[n]) / 2, length[n] / 2
-        if not any(anchors[p] for p, event in candidates if event == n):
-            best = max((p for p in range(COUNT) if anchors[p]), key=lambda p: overlap(p, n) * mask[p])
-            if overlap(best, n) > 0 and mask[best]:
+        if not any(anchors[p] for p, event in won if event == n):
+            close = [p for p in range(COUNT) if anchors[p] and mask[p] and abs(points[p] - centre) <= strides[p]]
+            best = max(close, key=lambda p: overlap(p, n), default=None)
+            if best is not None and overlap(best, n) > 0:
                 rescued.add((best, n))
-        if not any(not anchors[p] for p, event in candidates if event == n):
+        if not any(not anchors[p] for p, event in won if event == n):
             near = [
                 (abs(points[p] - centre), p)
                 for p in range(COUNT)
@@ -119,6 +123,17 @@ def test_assignment_equals_the_slow_one(wanted, seed):
     for p in (matched >= 0).nonzero()[:, 0].tolist():
         start, end = wanted[matched[p]]
         assert targets[p].tolist() == [max(0, start), min(FRAMES, end)]
+
+
+def test_an_event_inside_another_leaves_it_something():
+    matched, _ = assign([(40, 55), (41.5, 53.5)])
+    assert {0, 1} <= set(matched.tolist())
+
+
+def test_an_event_that_nobody_sees_is_learnt_by_nobody():
+    mask = (GRID.points < 90) | (GRID.points > 170)
+    matched, _ = assign([(120, 128)], mask[None])
+    assert not (matched >= 0).any()
 
 
 @pytest.mark.parametrize("length", [4, 6, 8, 12, 15])

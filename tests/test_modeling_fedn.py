@@ -240,6 +240,15 @@ def test_masked_frames_have_no_influence():
     assert (outputs.intensity[~mask] == 0).all()
 
 
+def test_half_precision_survives_a_long_stretch_without_a_face():
+    model = detector(attention_window=64).half()
+    mask = torch.ones(1, 600, dtype=torch.bool)
+    mask[:, 200:330] = False
+    outputs = model(frame_features=torch.randn(1, 600, 16).half(), frame_mask=mask)
+    for values in (outputs.confidence, outputs.boundaries, outputs.logits, outputs.intensity):
+        assert values.isfinite().all()
+
+
 def test_a_window_without_any_face():
     model = detector()
     mask = torch.zeros(1, 64, dtype=torch.bool)

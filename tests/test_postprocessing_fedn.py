@@ -1,6 +1,7 @@
 """From proposals to intervals, against slow references, and with every setting changed after the network has run."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,23 @@ def test_every_setting_can_change_after_the_network():
     assert len(soft) == 4 and soft.score[1] < 0.8 and soft.score[0] == pytest.approx(0.9)
     merged = find_intervals(raw, fps=10, nms="hard", merge_gap_s=0.4)
     assert merged.score.tolist() == pytest.approx([0.9, 0.8, 0.2])
+
+
+def test_merging_joins_what_is_apart_not_what_overlaps():
+    raw = proposals([[100, 130], [60, 200], [190, 330]], [0.95, 0.2, 0.2])
+    found = find_intervals(raw, fps=30, merge_gap_s=0.1)
+    assert [100, 130] in found.frames.tolist() and [60, 330] not in found.frames.tolist()
+    fragments = proposals([[100, 106], [108, 114]], [0.9, 0.8])
+    assert len(find_intervals(fragments, fps=30, merge_gap_s=0.1, min_duration_s=0.4)) == 1
+
+
+def test_the_apex_of_a_plateau_is_its_middle():
+    intensity = torch.zeros(300)
+    intensity[110:150] = 1
+    raw = proposals([[100, 160]], [0.9])
+    for curve, apex in ((intensity, 130), (torch.zeros(300), 130)):
+        found = find_intervals(replace(raw, intensity=curve), fps=30)
+        assert found.apex_frames.tolist() == [apex]
 
 
 def test_a_table_of_times_must_fit():

@@ -49,12 +49,14 @@ def detect(
     try:
         reader = VideoReader(video, native_fps=fps)
         _report(reader, rank)
-    except MediaError as error:
+    except (MediaError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(2) from None
+        raise typer.Exit(2 if isinstance(error, MediaError) else 1) from None
 
 
 def _report(reader, faces: str | int) -> None:
+    import numpy as np
+
     from ..face_fedn import FaceCropper
 
     info, console = reader.info, Console(soft_wrap=True)
@@ -63,23 +65,29 @@ def _report(reader, faces: str | int) -> None:
     columns = TextColumn("following faces"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=info.duration_s)
-        rows, seen, frames = {}, 0, 0
+        rows, frames = {}, 0
         for batch in FaceCropper(faces=faces)(reader):
             for face_id in sorted(set(batch.face_id[batch.mask].tolist())):
-                rows.setdefault(face_id, []).append(batch[(batch.face_id == face_id).nonzero()[0]])
+                here = batch.face_id == face_id
+                row = rows.setdefault(face_id, {"from": batch.time_s[here][0], "sums": 0.0})
+                row["to"] = batch.time_s[here][-1]
+                numbers = (here, batch.face_size_px, batch.confidence, batch.fit)
+                row["sums"] += np.array([values[here].sum(dtype=float) for values in numbers])
             frames = max(frames, int(batch.frame[-1]) + 1)
-            seen += int(batch.mask.sum())
             progress.update(task, completed=float(batch.time_s[-1]))
     table = Table("face", "from s", "to s", "frames", "height px", "confidence", "fit")
-    for face_id, parts in rows.items():
-        count = sum(len(part) for part in parts)
-
-        def mean(name: str, parts=parts, count=count) -> float:
-            return float(sum(getattr(part, name).sum() for part in parts)) / count
-
-        begin, end = f"{parts[0].time_s[0]:.2f}", f"{parts[-1].time_s[-1]:.2f}"
-        size, confidence, fit = f"{mean('face_size_px'):.0f}", f"{mean('confidence'):.2f}", f"{mean('fit'):.2f}"
-        table.add_row(str(face_id), begin, end, str(count), size, confidence, fit)
+    for face_id, row in rows.items():
+        count, size, confidence, fit = row["sums"] / [1, *[row["sums"][0]] * 3]
+        cells = (
+            f"{row['from']:.2f}",
+            f"{row['to']:.2f}",
+            f"{count:.0f}",
+            f"{size:.0f}",
+            f"{confidence:.2f}",
+            f"{fit:.2f}",
+        )
+        table.add_row(str(face_id), *cells)
+    seen = sum(int(row["sums"][0]) for row in rows.values())
     if rows:
         console.print(table)
     console.print(f"{seen} face crops from {frames} frames.")
