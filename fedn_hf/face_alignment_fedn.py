@@ -321,7 +321,8 @@ class FaceAligner:
     MEMORY = 30  # landmark measurements that the correction averages over
     NOISE = np.array([0.003, 0.004])  # their usual scatter: place in face units; log size and angle
 
-    WRONG = 0.05  # errors that no expression makes: registration has gone astray
+    WRONG = 0.05  # errors that no expression makes: the head has turned, and seems larger or smaller for it
+    RETURN = 0.1  # how much of such an error one measurement takes back; most of it goes within a chunk or two
 
     def __init__(self, image_size: int = 112, margin: float = 0.1):
         self.image_size = image_size
@@ -404,8 +405,8 @@ class FaceAligner:
                 self.measurements += 1
                 error = value - after
                 trust = np.maximum(1 / (1 + (np.abs(error) / self.NOISE) ** 2), 0.1)
-                trust[np.abs(error) > self.WRONG] = 1.0
-                after = after + trust * error / min(self.measurements, self.MEMORY)
+                share = trust / min(self.measurements, self.MEMORY)
+                after = after + np.where(np.abs(error) > self.WRONG, self.RETURN, share) * error
         self.correction = after
         along = ((wanted + 1) / len(wanted))[:, None]
         shift, log_a = (before + along * (after - before)).T
