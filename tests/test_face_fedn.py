@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedn_hf.face_fedn import FaceCropper, ahead
+from fedn_hf.face_fedn import FaceCropper
 from fedn_hf.face_finder_fedn import FaceFinder, overlap
 from fedn_hf.video_io_fedn import FrameBatch, VideoReader
 
@@ -53,6 +53,19 @@ def video(*parts: tuple[torch.Tensor, int], batch: int = 32) -> list[FrameBatch]
 
 def all_of(batches, name: str) -> np.ndarray:
     return np.concatenate([np.asarray(getattr(batch, name)) for batch in batches])
+
+
+def test_the_same_again_to_the_last_bit(portrait):
+    frames = video(*((scene((portrait, 60 + i % 7, 30 + i % 5)), 1) for i in range(64)))
+    first, *others = (all_of(list(FaceCropper()(frames)), "transforms") for _ in range(5))
+    assert all(np.array_equal(first, again) for again in others)
+
+
+def test_a_black_picture_does_not_stop_the_registration(cropper):
+    frames = torch.zeros(8, HEIGHT, WIDTH, 3, dtype=torch.uint8)
+    points = 100 + 60 * np.random.default_rng(0).random((8, 468, 2))
+    batch = FrameBatch(frames, np.arange(8) / 30, np.arange(8))
+    assert all_of(cropper([batch], landmarks=points), "mask").all()
 
 
 # --- real clips ------------------------------------------------------------------------------------------------------
@@ -335,7 +348,7 @@ def test_own_crops_are_only_scaled(cropper, portrait):
         ({"landmarks": np.zeros((5, 68, 2))}, r"landmarks must have shape \(T, 468, 2\).*\(5, 68, 2\)"),
         ({"boxes": np.zeros((5, 4)), "landmarks": np.zeros((5, 468, 2))}, "boxes or landmarks, not both"),
         ({"boxes": np.full((5, 4), np.nan)}, "for 5 frames, but the video goes on at frame 5"),
-        ({"boxes": np.full((12, 4), np.nan)}, "for 12 frames, but 10 were read"),
+        ({"boxes": np.full((12, 4), np.nan)}, "for 12 frames, but the last one read has number 9"),
         ({"boxes": np.tile([200.0, 100, 90, 150], (10, 1))}, r"row 0 must hold left, top, right, bottom.*200"),
         ({"boxes": np.tile([0.2, 0.1, 0.9, 0.5], (10, 1))}, "row 0 must hold .* in pixels"),
         ({"landmarks": np.zeros((10, 468, 2))}, "row 0 must hold points of a face in pixels"),
@@ -369,37 +382,6 @@ def test_overlap_of_boxes():
     box = np.array([0.0, 0, 2, 2])
     others = np.array([[0.0, 0, 2, 2], [1, 0, 3, 2], [2, 2, 4, 4], [5, 5, 6, 6]])
     np.testing.assert_allclose(overlap(box, others), [1, 1 / 3, 0, 0])
-
-
-def test_ahead_keeps_the_order_and_hands_errors_over():
-    def three_and_a_fault():
-        yield from range(3)
-        raise RuntimeError("broken")
-
-    got = []
-    with pytest.raises(RuntimeError, match="broken"):
-        for item in ahead(three_and_a_fault()):
-            got.append(item)
-    assert got == [0, 1, 2]
-
-
-def test_ahead_is_at_most_one_item_ahead():
-    made = []
-
-    def items():
-        for i in range(10):
-            made.append(i)
-            yield i
-
-    for item in ahead(items()):
-        assert len(made) <= item + 3
-    assert made == list(range(10))
-
-
-def test_ahead_works_on_one_thread_and_leaves_the_number_of_others_alone():
-    torch.set_num_threads(2)
-    assert list(ahead(torch.get_num_threads() for _ in range(3))) == [1, 1, 1]
-    assert torch.get_num_threads() == 2
 
 
 def test_stopping_early_ends_the_threads_and_restores_their_number(cropper, portrait):

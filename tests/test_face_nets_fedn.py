@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fedn_hf.face_nets_fedn import load_face_net
+from fedn_hf.media_fedn import FednError
 from tests.conftest import DATA
 from tests.data.make_face_nets_reference import inputs
 
@@ -43,3 +45,13 @@ def test_nothing_is_trained():
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match=r"unknown face network 'retinaface'.*facemesh468"):
         load_face_net("retinaface")
+
+
+def test_missing_or_foreign_weights_say_so(tmp_path):
+    with pytest.raises(FednError, match=r"absent\.safetensors: the face networks' weights are missing"):
+        load_face_net("facemesh468", weights=tmp_path / "absent.safetensors")
+    save_file({"facemesh468.stem.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 100)
+    for name in ("other", "broken"):
+        with pytest.raises(FednError, match=rf"{name}\.safetensors: not the weights of facemesh468"):
+            load_face_net("facemesh468", weights=tmp_path / f"{name}.safetensors")

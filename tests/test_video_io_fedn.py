@@ -88,6 +88,15 @@ def test_image_folder_in_natural_order(tmp_path):
         VideoReader(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "tif", "webp"])
+def test_pictures_as_cameras_save_them(suffix, tmp_path, astronaut):
+    image = pytest.importorskip("PIL.Image").fromarray(astronaut.numpy())
+    for number in range(2):
+        image.save(tmp_path / f"img{number}.{suffix}")
+    frames = read(tmp_path, native_fps=5).frames
+    assert len(frames) == 2 and np.abs(frames[1].astype(int) - astronaut.numpy()).mean() < 5
+
+
 def test_images_that_do_not_fit_are_named(tmp_path):
     av.VideoFrame.from_ndarray(picture(1), "rgb24").save(str(tmp_path / "img1.png"))
     av.VideoFrame.from_ndarray(picture(2, 80, 48), "rgb24").save(str(tmp_path / "img2.png"))
