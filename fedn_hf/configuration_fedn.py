@@ -157,6 +157,12 @@ class FednConfig(PreTrainedConfig):
     expression_types (`list[str]`, defaults to `["macro-expression", "micro-expression"]`):
         Names of the two expression types, in the order of `type_logits`.
 
+    > Detection
+
+    score_threshold (`float`, defaults to 0.5):
+        Lowest score of an expression that the pipeline reports unless it is told another one. Chosen, like everything
+        about a checkpoint, on subjects that it is not tested on.
+
     > Assignment and loss
 
     anchor_positive_iou, anchor_background_iou (`float`, default to 0.5 and 0.4):
@@ -230,6 +236,9 @@ class FednConfig(PreTrainedConfig):
     # Labels
     expression_types: list[str] | tuple[str, ...] = ("macro-expression", "micro-expression")
 
+    # Detection
+    score_threshold: float | int = 0.5
+
     # Assignment and loss
     anchor_positive_iou: float | int = 0.5
     anchor_background_iou: float | int = 0.4
@@ -247,6 +256,10 @@ class FednConfig(PreTrainedConfig):
     loss_normalizer_momentum: float | int = 0.9
 
     def __post_init__(self, **kwargs):
+        # With this entry transformers' pipeline() asks to trust the repository's code even where the package is
+        # installed, and would then run half of each. The pipeline writes it back when it saves.
+        if not type(self).__module__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(_EMOTIONS))
         if self.id2label is not None and self.label2id is None:
@@ -374,7 +387,7 @@ class FednConfig(PreTrainedConfig):
                 "0 <= anchor_background_iou <= anchor_positive_iou <= 1 must hold, got "
                 f"{self.anchor_background_iou} and {self.anchor_positive_iou}"
             )
-        for name in ("focal_alpha", "dropout", "loss_normalizer_momentum"):
+        for name in ("score_threshold", "focal_alpha", "dropout", "loss_normalizer_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.min_visible_fraction < 1:  # an event belongs to a window that holds more than this of it

@@ -113,7 +113,20 @@ _NO_SPLIT = ["FednFrameEncoder", "FednSegmentAttention", "FednPyramidLayer", "Fe
 
 
 class FednPreTrainedModel(PreTrainedModel):
-    """Weights, loading and saving of FEDN models."""
+    """
+    Weights, loading and saving of FEDN models.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf import FednConfig, FednModel, FednPreTrainedModel
+
+    >>> model = FednModel(FednConfig.preset("compact"))
+    >>> model.save_pretrained("my-network")
+    >>> isinstance(FednModel.from_pretrained("my-network"), FednPreTrainedModel)
+    True
+    ```
+    """
 
     config: FednConfig
     config_class = FednConfig
@@ -138,6 +151,13 @@ class FednPreTrainedModel(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
         if config.backbone_config is None:
             self.main_input_name = "frame_features"
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As everywhere, but for one thing: only safetensors are read. Pickles can run code when they are opened."""
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("use_safetensors=False is refused: pickled weights can run any code when they are opened")
+        return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
 
 
 def check_inputs(
@@ -227,13 +247,14 @@ class FednModel(FednPreTrainedModel):
             self.frame_encoder.eval().requires_grad_(False)
         return self
 
-    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def encode_frames(self, pixel_values: torch.Tensor, chunk_size: int | None = None) -> torch.Tensor:
         """
-        Frames to frame features, `config.frame_chunk_size` frames at a time.
+        Frames to frame features.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(frames, 3, height, width)` or `(batch, frames, 3, height,
                 width)`): Normalised face crops.
+            chunk_size (`int`, defaults to `config.frame_chunk_size`): Frames that pass the backbone at once.
 
         Returns:
             `torch.FloatTensor` of shape `(frames, feature_size)` or `(batch, frames, feature_size)`. A frozen backbone
@@ -255,7 +276,7 @@ class FednModel(FednPreTrainedModel):
             features = torch.cat(
                 [
                     self.frame_encoder(chunk.contiguous(memory_format=torch.channels_last))
-                    for chunk in frames.split(self.config.frame_chunk_size)
+                    for chunk in frames.split(chunk_size or self.config.frame_chunk_size)
                 ]
             )
         return features.unflatten(0, pixel_values.shape[:-3])
@@ -366,9 +387,9 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         self.register_buffer("loss_normalizer", torch.tensor(_INITIAL_NORMALIZER))
         self.post_init()
 
-    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def encode_frames(self, pixel_values: torch.Tensor, chunk_size: int | None = None) -> torch.Tensor:
         """See [`FednModel.encode_frames`]."""
-        return self.fedn.encode_frames(pixel_values)
+        return self.fedn.encode_frames(pixel_values, chunk_size)
 
     @can_return_tuple
     @merge_with_config_defaults

@@ -82,6 +82,18 @@ class FednProposals:
     intensity (T,): between 0 and 1, or `None`.
     num_frames: T, as a tensor, so that all of it is tensors and `safetensors.torch.save_file(proposals.to_dict(),
         path)` works.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FednConfig, FednForFacialExpressionDetection
+
+    >>> model = FednForFacialExpressionDetection(FednConfig(backbone_config=None)).eval()
+    >>> proposals = model.detect_from_features(torch.randn(256, 512))
+    >>> proposals.boundaries.shape[1], int(proposals.num_frames), sorted(proposals.to_dict())
+    (2, 256, ['boundaries', 'confidence', 'logits', 'num_frames', 'type_logits'])
+    ```
     """
 
     boundaries: torch.Tensor
@@ -221,6 +233,17 @@ class FednIntervals:
     type (K,), type_scores (K, 2): index into `config.expression_types`, and the two probabilities.
     label (K,), label_scores (K, C): index into `config.id2label`, and one probability per class; `None` for a network
         that does not recognise.
+
+    See [`find_intervals`], which makes them:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FednProposals, find_intervals
+
+    >>> nothing = FednProposals(torch.zeros(0, 2), torch.tensor(8), torch.zeros(0), torch.zeros(0, 2))
+    >>> len(find_intervals(nothing, fps=30))
+    0
+    ```
     """
 
     start_s: torch.Tensor

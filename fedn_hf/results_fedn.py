@@ -1,0 +1,317 @@
+"""What one pass of the network over a video leaves, and the table of expressions that is made of it.
+
+`FednDetections` is small, is all that is ever needed again, and can be saved: thresholds change without the network.
+`describe()` gives everything about a result as plain JSON data; `fedn_hf.annotation` makes an object of it.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from .files_fedn import replacing
+from .media_fedn import FednError
+from .postprocessing_fedn import FednIntervals, FednProposals, find_intervals, to_inclusive
+
+# Version of the data that `describe` gives and of the raw files; raised when a reader must know.
+SCHEMA = 1
+_COVERAGE = ("mask", "confidence", "face_size_px", "fit")
+
+
+@dataclass(frozen=True)
+class FaceDetections:
+    """
+    The network's raw outputs for one face, from the frame in which it first appears to that in which it last does.
+
+    face_id: number of the face.
+    first_frame: position in the video (in frames as read) of the face's frame 0.
+    proposals: [`FednProposals`] of its N frames.
+    mask (N,): bool, where the face can be seen.
+    confidence, face_size_px, fit (N,): float32, as in `CropBatch`; 0 where it cannot be seen.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FaceDetections, FednProposals
+
+    >>> proposals = FednProposals(torch.zeros(0, 2), torch.tensor(8), torch.zeros(0), torch.zeros(0, 2))
+    >>> FaceDetections(0, 64, proposals, torch.ones(8).bool(), *torch.ones(3, 8)).frames
+    slice(64, 72, None)
+    ```
+    """
+
+    face_id: int
+    first_frame: int
+    proposals: FednProposals
+    mask: torch.Tensor
+    confidence: torch.Tensor
+    face_size_px: torch.Tensor
+    fit: torch.Tensor
+
+    @property
+    def frames(self) -> slice:
+        """Its frames among those of the video."""
+        return slice(self.first_frame, self.first_frame + len(self.mask))
+
+
+@dataclass(frozen=True)
+class FednDetections:
+    """
+    Everything that the network said about a video.
+
+    video: path, container, width, height, fps, duration_s, num_frames, as declared; start_s, end_s: what was read;
+        truncated_at_s: where a damaged file ended, or None.
+    labels, types: names of the emotion classes (empty if the network has none) and of the expression types.
+    score_threshold: the checkpoint's default.
+    provenance: versions, model, revision, device, dtype, settings of the crops.
+    time_s, native_frame (T,): of every frame that was read, float64 and int64, as in `FrameBatch`.
+    faces: one [`FaceDetections`] for each face, in order of appearance.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf.results_fedn import FednDetections
+
+    >>> nobody = FednDetections({"path": "a.mp4"}, ["anger"], ["macro", "micro"], 0.5, {}, torch.arange(9) / 25,
+    ...                         torch.arange(9), [])
+    >>> nobody.expressions()
+    []
+    ```
+    """
+
+    video: dict[str, Any]
+    labels: list[str]
+    types: list[str]
+    score_threshold: float
+    provenance: dict[str, Any]
+    time_s: torch.Tensor
+    native_frame: torch.Tensor
+    faces: list[FaceDetections]
+
+    def expressions(
+        self,
+        *,
+        score_threshold: float | None = None,
+        types: str | Collection[str] | None = None,
+        labels: str | Collection[str] | None = None,
+        min_duration_s: float = 0.0,
+        max_duration_s: float = float("inf"),
+        nms: Literal["soft", "hard"] = "soft",
+    ) -> list[dict[str, Any]]:
+        """
+        The expressions, in order of onset.
+
+        Args:
+            score_threshold (`float`, *optional*): Lowest score, 0 to 1; the checkpoint's own by default.
+            types, labels (`str` or list of `str`, *optional*): Only expressions of these types and labels. The others
+                are left out at the end: what is kept does not depend on what is asked for.
+            min_duration_s, max_duration_s (`float`): Shortest and longest expression in seconds.
+            nms (`str`): "soft" or "hard", see `postprocessing_fedn.suppress`.
+
+        Returns:
+            `list[dict]`, each with `label` (`None` if the network has none), `score`, `type`, `onset_s`, `apex_s`,
+            `offset_s` (seconds, in this order of time; the offset is the end of the last frame), `onset_frame`,
+            `apex_frame`, `offset_frame` (0-based numbers in the file, inclusive), `face_id`, and `label_scores`.
+
+        Raises:
+            `ValueError`: a type or label that the network does not know, or numbers out of range.
+        """
+        check_settings(score_threshold, min_duration_s, max_duration_s, nms)
+        wanted = {"type": chosen("types", types, self.types), "label": chosen("labels", labels, self.labels)}
+        found: list[dict[str, Any]] = []
+        for face in self.faces:
+            intervals = find_intervals(
+                face.proposals,
+                times=self.time_s[face.frames],
+                score_threshold=self.score_threshold if score_threshold is None else score_threshold,
+                nms=nms,
+                min_duration_s=min_duration_s,
+                max_duration_s=max_duration_s,
+            )
+            found += self._rows(face, intervals)
+        found = [row for row in found if all(keep is None or row[key] in keep for key, keep in wanted.items())]
+        return sorted(found, key=lambda row: (row["onset_s"], row["face_id"]))
+
+    def _rows(self, face: FaceDetections, found: FednIntervals) -> Iterator[dict[str, Any]]:
+        native = self.native_frame[face.frames]
+        onset, offset = (frames.clamp(0, len(native) - 1) for frames in to_inclusive(found.frames))
+        apex = torch.minimum(torch.maximum(found.apex_frames.floor().long(), onset), offset)
+        for row in range(len(found)):
+            scores = [] if found.label_scores is None else found.label_scores[row].tolist()
+            yield {
+                "label": self.labels[int(found.label[row])] if scores else None,
+                "score": float(found.score[row]),
+                "type": self.types[int(found.type[row])],
+                "onset_s": float(found.start_s[row]),
+                "apex_s": float(found.apex_s[row]),
+                "offset_s": float(found.end_s[row]),
+                "onset_frame": int(native[onset[row]]),
+                "apex_frame": int(native[apex[row]]),
+                "offset_frame": int(native[offset[row]]),
+                "face_id": face.face_id,
+                "label_scores": dict(zip(self.labels, scores, strict=True)) if scores else {},
+            }
+
+    def curves(self) -> list[dict[str, Any]]:
+        """
+        What people plot: for each face, `face_id`, `time_s` of its frames, `score`, the highest confidence of any
+        interval that covers a frame, and, from a network that has it, `intensity` (0 at rest, 1 at an apex). Both are
+        between 0 and 1, and `None` where the face cannot be seen.
+        """
+        curves = []
+        for face in self.faces:
+            seen = face.mask.tolist()
+            curve = {"face_id": face.face_id, "time_s": self.time_s[face.frames].tolist()}
+            values = {"score": _covering_score(face.proposals)}
+            if face.proposals.intensity is not None:
+                values["intensity"] = face.proposals.intensity
+            for name, numbers in values.items():
+                pairs = zip(numbers.double().tolist(), seen, strict=True)
+                curve[name] = [round(number, 4) if visible else None for number, visible in pairs]
+            curves.append(curve)
+        return curves
+
+    def coverage(self) -> list[dict[str, Any]]:
+        """
+        Where there was a face: runs of frames without a break, in order of time, as `face_id`, `start_s`, `end_s`,
+        `frames`, and the means of `confidence` (0 to 1), `face_size_px` and `fit` (0 to 1).
+        """
+        rows = []
+        edges = torch.cat((self.time_s, self.time_s[-1:] + _frame_s(self.time_s)))
+        for face in self.faces:
+            steps = torch.nn.functional.pad(face.mask.int(), (1, 1)).diff()
+            for start, stop in zip((steps == 1).nonzero()[:, 0], (steps == -1).nonzero()[:, 0], strict=True):
+                means = {name: round(float(getattr(face, name)[start:stop].mean()), 4) for name in _COVERAGE[1:]}
+                first = face.first_frame
+                rows.append(
+                    {
+                        "face_id": face.face_id,
+                        "start_s": float(edges[first + start]),
+                        "end_s": float(edges[first + stop]),
+                        "frames": int(stop - start),
+                        **means,
+                    }
+                )
+        return sorted(rows, key=lambda row: (row["start_s"], row["face_id"]))
+
+    def describe(self, **settings) -> dict[str, Any]:
+        """
+        The whole result as JSON data: `schema`, `video`, `intervals` (see `expressions`, which takes the same
+        `settings`), `coverage`, `curves`, `provenance`.
+        """
+        used = {"score_threshold": self.score_threshold, **{k: v for k, v in settings.items() if v is not None}}
+        return {
+            "schema": SCHEMA,
+            "video": self.video,
+            "labels": self.labels,
+            "types": self.types,
+            "intervals": self.expressions(**settings),
+            "coverage": self.coverage(),
+            "curves": self.curves(),
+            "provenance": {**self.provenance, "settings": {k: _plain(v) for k, v in used.items()}},
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one safetensors file, which `load` reads."""
+        tensors = {"time_s": self.time_s, "native_frame": self.native_frame}
+        for place, face in enumerate(self.faces):
+            tensors |= {f"{place}.proposals.{name}": values for name, values in face.proposals.to_dict().items()}
+            tensors |= {f"{place}.coverage.{name}": getattr(face, name) for name in _COVERAGE}
+        facts = {name: getattr(self, name) for name in ("video", "labels", "types", "score_threshold", "provenance")}
+        facts["faces"] = [{"face_id": face.face_id, "first_frame": face.first_frame} for face in self.faces]
+        metadata = {"format": "pt", "fedn_detections": str(SCHEMA), "facts": json.dumps(facts)}
+        content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)  # the library's own writer hides the file from everybody else
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FednDetections":
+        """
+        Read what `save` wrote.
+
+        Raises:
+            `FednError`: no such file, another kind of file, or a damaged one.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
+            if int(metadata["fedn_detections"]) > SCHEMA:
+                raise FednError(f"{path}: written by a newer version of fedn_hf; install that to read it")
+            facts = json.loads(metadata["facts"])
+            faces = []
+            for place, known in enumerate(facts.pop("faces")):
+                mine = {
+                    kind: {k.split(".")[2]: v for k, v in tensors.items() if k.startswith(f"{place}.{kind}.")}
+                    for kind in ("proposals", "coverage")
+                }
+                faces.append(FaceDetections(**known, proposals=FednProposals(**mine["proposals"]), **mine["coverage"]))
+            return cls(**facts, time_s=tensors["time_s"], native_frame=tensors["native_frame"], faces=faces)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "not a file of raw detections"
+            raise FednError(f"{path}: {reason}; `fedn detect --save-raw` writes them") from error
+
+
+def check_settings(
+    score_threshold: float | None = None,
+    min_duration_s: float = 0.0,
+    max_duration_s: float = float("inf"),
+    nms: str = "soft",
+) -> None:
+    """Raise a `ValueError` that quotes the value for settings that no result could follow."""
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must lie between 0 and 1, got {score_threshold!r}")
+    if not 0 <= min_duration_s <= max_duration_s:
+        raise ValueError(
+            "0 <= min_duration_s <= max_duration_s must hold, got "
+            f"min_duration_s={min_duration_s!r}, max_duration_s={max_duration_s!r}"
+        )
+    if nms not in ("soft", "hard"):
+        raise ValueError(f'nms must be "soft" or "hard", got {nms!r}')
+
+
+def chosen(name: str, wanted: str | Collection[str] | None, known: list[str]) -> set[str] | None:
+    """One name or several as a set, `None` for all; a `ValueError` if one of them is not known."""
+    if wanted is None:
+        return None
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    if names - set(known):
+        unknown = ", ".join(sorted(map(str, names - set(known))))
+        raise ValueError(f"{name} must be among {', '.join(known) or 'none (the network has none)'}, got {unknown}")
+    return names
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity and no sets."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return sorted(value) if isinstance(value, (set, frozenset, tuple)) else value
+
+
+def _frame_s(time_s: torch.Tensor) -> torch.Tensor:
+    """How long the last frame lasts: as long as the median one."""
+    steps = time_s.diff()
+    return steps[steps > 0].median() if (steps > 0).any() else time_s.new_tensor(1 / 30)
+
+
+def _covering_score(proposals: FednProposals) -> torch.Tensor:
+    """For each frame the highest confidence of the proposals that cover its middle, (N,)."""
+    count = int(proposals.num_frames)
+    scores = torch.zeros(count)
+    order = proposals.confidence.argsort()
+    spans = (proposals.boundaries[order] - 0.5).ceil().long().clamp(0, count)
+    # The surest come last and stay.
+    for (start, stop), score in zip(spans.tolist(), proposals.confidence[order].sigmoid().tolist(), strict=True):
+        scores[start:stop] = score
+    return scores
+
+
+__all__ = ["SCHEMA", "FaceDetections", "FednDetections", "check_settings", "chosen"]
