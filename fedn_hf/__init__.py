@@ -13,21 +13,35 @@ from .version import __version__
 
 # Public name -> the module that holds it.
 _HOMES = {
+    "CheckpointError": "hub",
     "CropBatch": "face_fedn",
+    "ExpressionAnnotation": "annotation",
+    "ExpressionInterval": "annotation",
     "FaceCropper": "face_fedn",
+    "FaceDetections": "results_fedn",
+    "FacialExpressionDetectionPipeline": "pipeline_fedn",
     "FednConfig": "configuration_fedn",
+    "FednDetections": "results_fedn",
     "FednError": "media_fedn",
     "FednForFacialExpressionDetection": "modeling_fedn",
     "FednIntervals": "postprocessing_fedn",
     "FednModel": "modeling_fedn",
     "FednPreTrainedModel": "modeling_fedn",
     "FednProposals": "postprocessing_fedn",
+    "FednVideoProcessor": "video_processing_fedn",
     "FrameBatch": "video_io_fedn",
+    "HubError": "hub",
     "MediaError": "media_fedn",
     "MediaLimits": "media_fedn",
+    "ModelCard": "model_card",
+    "ProgressHook": "progress",
     "VideoInfo": "media_fedn",
     "VideoReader": "video_io_fedn",
+    "check_checkpoint": "hub",
     "find_intervals": "postprocessing_fedn",
+    "load_pipeline": "loading",
+    "pull_from_hub": "hub",
+    "push_to_hub": "hub",
 }
 
 
@@ -38,21 +52,32 @@ def _register() -> None:
     `save_pretrained` write the code beside the weights.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection
+    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
 
     from .configuration_fedn import FednConfig
+    from .loading import NoDefault
     from .modeling_fedn import FednForFacialExpressionDetection, FednModel
+    from .pipeline_fedn import TASK, FacialExpressionDetectionPipeline
+    from .video_processing_fedn import FednVideoProcessor
 
     AutoConfig.register(FednConfig.model_type, FednConfig, exist_ok=True)
     FednConfig.register_for_auto_class()
     for auto, model in ((AutoModel, FednModel), (AutoModelForObjectDetection, FednForFacialExpressionDetection)):
         auto.register(FednConfig, model, exist_ok=True)
         model.register_for_auto_class(auto.__name__)
+    AutoVideoProcessor.register(FednConfig, FednVideoProcessor, exist_ok=True)
+    FednVideoProcessor.register_for_auto_class()
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK, pipeline_class=FacialExpressionDetectionPipeline, pt_model=AutoModelForObjectDetection, type="video"
+    )
+    PIPELINE_REGISTRY.supported_tasks[TASK]["default"] = NoDefault()
 
 
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] in ("configuration_fedn", "modeling_fedn"):
+    if _HOMES[name] in ("configuration_fedn", "modeling_fedn", "pipeline_fedn", "video_processing_fedn"):
         _register()  # where importing the package has left it out
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.clips import CLIPS, make
+from tests.hub_server import HubServer
 
 DATA = Path(__file__).resolve().parent / "data"
 SHARED = Path(os.environ.get("FEDN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -50,6 +51,14 @@ def clip(tmp_path_factory):
     """`clip(name)` is the path of that clip of `tests.clips.CLIPS`, made when first asked for."""
     folder = tmp_path_factory.mktemp("clips")
     return functools.cache(lambda name: str(make(folder / name, **CLIPS[name])))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of this test's own, with nothing in it; the client of this process talks to it and has an empty cache."""
+    with HubServer() as server:
+        server.redirect(monkeypatch, tmp_path / "hf_home")
+        yield server
 
 
 def pytest_configure(config):

@@ -1,0 +1,175 @@
+"""From the name of a checkpoint to a pipeline that can be called, or to one line that says why there is none."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .hub import CONFIG, HOW_TO_MAKE, LOG_IN, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, CheckpointError
+from .media_fedn import FednError
+
+if TYPE_CHECKING:
+    from .pipeline_fedn import FacialExpressionDetectionPipeline
+
+
+def no_detector() -> CheckpointError:
+    """What to say to somebody who asks for the default detector."""
+    return CheckpointError(
+        "fedn_hf",
+        "no trained detector is part of this version yet; name a checkpoint, which is a folder or a model on the Hub "
+        "(on the command line: --model)",
+    )
+
+
+class NoDefault(dict):
+    """Stands in transformers' registry where the task's default model would, and says so when it is asked for."""
+
+    def __contains__(self, key):
+        raise no_detector()
+
+
+def load_pipeline(
+    model: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    device: str | int | None = None,
+    **settings,
+) -> "FacialExpressionDetectionPipeline":
+    """
+    The pipeline of a checkpoint, ready to be called with videos. Only safetensors are read, and only the code of this
+    package runs: a checkpoint can bring neither pickles nor code of its own.
+
+    Args:
+        model: folder that `pipeline.save_pretrained` wrote, or "name/of-model" on the Hub.
+        revision: a branch, a tag, or the full id of a commit on the Hub; None for the main branch.
+        token: for private repositories; None takes the one of `hf auth login` or HF_TOKEN.
+        device: where the network runs, such as "cpu" or "cuda:0"; None takes an accelerator where there is one.
+        settings: of the pipeline, such as `score_threshold`; they hold for every call.
+
+    Raises:
+        CheckpointError: no such checkpoint, one that is incomplete, damaged or of another kind, or no way to the Hub.
+        FednError: a device that cannot be used here.
+        ValueError: settings that the pipeline does not take.
+
+    Example:
+        >>> detect = load_pipeline("my-detector", score_threshold=0.7)  # doctest: +SKIP
+        >>> detect("interview.mp4")  # doctest: +SKIP
+        >>> load_pipeline("no-such-folder/")
+        Traceback (most recent call last):
+        fedn_hf.hub.CheckpointError: no-such-folder/: there is no such folder, and a model on the Hub is written ...
+    """
+    if model is None:
+        raise no_detector()
+    name = os.fspath(model)
+    _check_place(name, revision)
+    _check_device(device)
+
+    from transformers import pipeline
+
+    from .pipeline_fedn import TASK
+
+    try:
+        network, processor = _load_parts(name, {"revision": revision or "main", "token": token})
+    except FednError:
+        raise
+    except Exception as error:  # whatever transformers, safetensors or the Hub's client may raise
+        raise CheckpointError(name, _explain_loading(error)) from error
+    return pipeline(TASK, model=network, video_processor=processor, device=device, **settings)
+
+
+def _load_parts(name: str, where: dict[str, str | None]) -> tuple:
+    """Network and video processor of a checkpoint."""
+    from transformers import PreTrainedConfig
+
+    from . import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor
+
+    # Loaded as another kind of model, a network would be built from defaults and answer at random.
+    kind = PreTrainedConfig.get_config_dict(name, **where)[0].get("model_type")
+    if kind != FednConfig.model_type:
+        raise CheckpointError(name, f'a model of type "{FednConfig.model_type}" is needed, this is "{kind}"')
+    network, report = FednForFacialExpressionDetection.from_pretrained(
+        name, ignore_mismatched_sizes=True, output_loading_info=True, **where
+    )
+    processor = FednVideoProcessor.from_pretrained(name, **where)
+    # transformers fills these up with random numbers, and only warns.
+    unfit = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if unfit:
+        raise CheckpointError(
+            name,
+            f"{len(unfit)} of the weights that its {CONFIG} asks for are missing or of another shape, such as "
+            f"{unfit[0]}; get or save it again",
+        )
+    return network, processor
+
+
+def _check_place(name: str, revision: str | None) -> None:
+    """Make sure that this is a folder with what a checkpoint holds, or may be the name of a model on the Hub."""
+    folder = Path(name)
+    if name and folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(name, f'a folder has no revisions, so "{revision}" cannot be had; leave it out')
+        missing = [file for file in (CONFIG, PROCESSOR) if not (folder / file).is_file()]
+        if not any((folder / file).is_file() for file in (WEIGHTS, WEIGHTS_INDEX)):
+            missing.append(f"{WEIGHTS}, the only kind of weights that is loaded")
+        if missing:
+            raise CheckpointError(name, f"a checkpoint also holds {', '.join(missing)}; {HOW_TO_MAKE}")
+        return
+    if name and folder.exists():
+        raise CheckpointError(name, "a checkpoint is a folder, and this is a file; name the folder that it lies in")
+
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        reason = 'there is no such folder, and a model on the Hub is written "name/of-model"'
+        raise CheckpointError(name, reason) from None
+
+
+def _check_device(device: str | int | None) -> None:
+    import torch
+
+    try:
+        if isinstance(device, str):
+            torch.zeros(1, device=device).item()
+    except Exception as error:  # torch raises AssertionError, RuntimeError and more, as the device has it
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        found += ["mps"] if torch.backends.mps.is_available() else []
+        raise FednError(f'device "{device}" cannot be used here; there is {", ".join(found)}') from error
+
+
+def _explain_loading(error: BaseException) -> str:
+    """What happened and what to do. Errors come wrapped into others, so the causes are searched."""
+    from huggingface_hub import errors
+    from safetensors import SafetensorError
+
+    for cause in _causes(error):
+        match cause:
+            case errors.GatedRepoError():
+                return f"its owner opens it on request; ask for access on its page, then {LOG_IN}"
+            case errors.RepositoryNotFoundError():
+                return f"there is no such folder, and no such model on the Hub, or it is private; {LOG_IN}"
+            case errors.RevisionNotFoundError():
+                return "there is no such revision; name a branch, a tag or the full id of a commit"
+            case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled() | ConnectionError():
+                return "there is no such folder, and the Hub cannot be reached; check the name and the network"
+            case errors.RemoteEntryNotFoundError():
+                return f"the repository is no complete checkpoint ({_in_one_line(cause)})"
+            case SafetensorError():
+                return f"its weights are damaged ({_in_one_line(cause)}); get or save them again"
+    return f"cannot be loaded ({_in_one_line(error)})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+__all__ = ["NoDefault", "load_pipeline", "no_detector"]

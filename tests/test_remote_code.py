@@ -1,0 +1,175 @@
+"""A checkpoint works with the package, which then asks for no trust, and without it, on trust; and so does its copy
+on the Hub."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForObjectDetection, pipeline
+
+from fedn_hf import FednForFacialExpressionDetection
+from fedn_hf.hub import HubError, check_checkpoint, pull_from_hub, push_to_hub
+from fedn_hf.pipeline_fedn import TASK
+from tests.hub_server import HubServer
+from tests.test_pipeline_fedn import EVERYTHING, assert_close, make_pipeline
+
+CLIP = "fedn_hf/assets/demo.mp4"
+# argv: checkpoint, trust, clip, then keyword arguments as JSON; prints where the classes come from and what they find.
+DETECT = """
+import json, sys
+checkpoint, trust, clip, settings, more = sys.argv[1], eval(sys.argv[2]), sys.argv[3], *map(json.loads, sys.argv[4:])
+from transformers import pipeline
+detect = pipeline("facial-expression-detection", model=checkpoint, trust_remote_code=trust, device="cpu", **more)
+homes = [type(part).__module__.split(".")[0] for part in (detect, detect.model, detect.video_processor)]
+found = detect(clip, end_s=1.0, **settings)
+print(json.dumps({"homes": homes, "found": found, "face_nets": str(detect.video_processor.face_nets)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def detect():
+    return make_pipeline()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(detect, tmp_path_factory):
+    """Saved by the pipeline, and by its parts one by one, which leaves the pipeline's own code out."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    detect.save_pretrained(folder / "whole")
+    detect.model.save_pretrained(folder / "parts")
+    detect.video_processor.save_pretrained(folder / "parts")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(detect):
+    return detect(CLIP, end_s=1.0, **EVERYTHING)
+
+
+def detect_offline(checkpoint, trust, with_package, home) -> subprocess.CompletedProcess:
+    code = ("import fedn_hf\n" if with_package else "import sys\nsys.modules['fedn_hf'] = None\n") + DETECT
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    clean |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    arguments = [str(checkpoint), str(trust), os.path.abspath(CLIP), json.dumps(EVERYTHING), "{}"]
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=clean, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize("trust", [None, False, True])
+@pytest.mark.parametrize("saved", ["whole", "parts"])
+def test_with_the_package(checkpoints, expected, saved, trust, tmp_path):
+    """Its own classes run, and nobody is asked to trust anything."""
+    ran = detect_offline(checkpoints / saved, trust, True, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert answer["homes"] == ["fedn_hf"] * 3
+    assert answer["face_nets"] == str(checkpoints / saved / "face_nets.safetensors")
+    assert_close(answer["found"], expected)
+    assert not list(tmp_path.rglob("*.py"))  # not even copied
+
+
+def test_without_the_package_on_trust(checkpoints, expected, tmp_path):
+    ran = detect_offline(checkpoints / "whole", True, False, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert answer["homes"] == ["transformers_modules"] * 3
+    assert_close(answer["found"], expected)
+
+
+@pytest.mark.parametrize(
+    ("saved", "trust", "reason"),
+    [
+        ("whole", None, "custom code which must be executed"),
+        ("whole", False, "custom code which must be executed"),
+        ("parts", None, "custom code which must be executed"),
+        ("parts", False, "custom code which must be executed"),
+        ("parts", True, "Unknown task facial-expression-detection"),
+    ],
+)
+def test_without_the_package_and_trust(checkpoints, saved, trust, reason, tmp_path):
+    ran = detect_offline(checkpoints / saved, trust, False, tmp_path)
+    assert ran.returncode != 0 and not ran.stdout.startswith("{")
+    assert reason in ran.stderr
+
+
+def test_trusted_code_saves_a_whole_checkpoint_again(checkpoints, expected, tmp_path):
+    """Somebody without the package fine-tunes, saves, and hands the result to somebody else without it."""
+    code = (
+        "import sys\nsys.modules['fedn_hf'] = None\nfrom transformers import pipeline\n"
+        "detect = pipeline('facial-expression-detection', model=sys.argv[1], trust_remote_code=True)\n"
+        "detect.save_pretrained(sys.argv[2])"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    again = tmp_path / "again"
+    subprocess.run([sys.executable, "-c", code, checkpoints / "whole", again], env=environment, check=True)
+    one, other = (json.loads((folder / "config.json").read_text()) for folder in (checkpoints / "whole", again))
+    assert one.keys() == other.keys() and one["custom_pipelines"] == other["custom_pipelines"]
+    ran = detect_offline(again, True, False, tmp_path / "fresh")
+    assert ran.returncode == 0, ran.stderr
+    assert_close(json.loads(ran.stdout)["found"], expected)
+
+
+def test_a_saved_checkpoint_is_complete_and_saving_leaves_no_trace(detect, checkpoints, tmp_path):
+    check_checkpoint(checkpoints / "whole")
+    assert not hasattr(detect.model.config, "custom_pipelines")
+    assert "not evaluated" in (checkpoints / "whole" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text("my own card")
+    detect.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my own card"
+    with pytest.raises(ValueError, match="save_directory must be a folder"):
+        detect.save_pretrained(tmp_path / "README.md")
+
+
+def test_to_the_hub_and_back(hub, detect, expected, tmp_path):
+    """Push, and load into an empty cache elsewhere: with the package, without it, and at a pinned revision."""
+    first = detect.push_to_hub("user/detector", private=True, token=HubServer.token)
+    other = make_pipeline(score_threshold=0.25)
+    torch.nn.init.normal_(other.model.branches["logits"].predict.weight)
+    other.push_to_hub("user/detector", token=HubServer.token)
+    changed = other(CLIP, end_s=1.0, **EVERYTHING)
+    assert [row["label"] for row in changed] != [row["label"] for row in expected]
+
+    settings = os.path.abspath(CLIP), json.dumps(EVERYTHING)
+    for revision, found in ((first.oid, expected), ("main", changed)):
+        more = json.dumps({"revision": revision})
+        for with_package in (True, False):
+            code = f"import fedn_hf\n{DETECT}" if with_package else DETECT
+            home = tmp_path / f"{revision}-{with_package}"
+            arguments = ("user/detector", not with_package, *settings, more)
+            answer = json.loads(hub.run_python(code, *arguments, home=home, with_package=with_package))
+            assert_close(answer["found"], found)
+            assert answer["face_nets"].startswith(str(home))  # those of the repository, not the package's
+    with pytest.raises(HubError, match="the Hub does not accept the token"):
+        pull_from_hub("user/detector", token="hf_wrong")
+
+
+def test_a_pulled_checkpoint_is_the_pushed_one(hub, checkpoints, expected, tmp_path):
+    push_to_hub(checkpoints / "whole", "user/detector", token=HubServer.token)
+    folder = pull_from_hub("user/detector", folder=tmp_path / "pulled")
+    names = sorted(path.name for path in (checkpoints / "whole").iterdir())
+    assert [name for name in names if not (folder / name).is_file()] == []
+    assert_close(pipeline(TASK, model=folder, device="cpu")(CLIP, end_s=1.0, **EVERYTHING), expected)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_pickled_weights_are_never_opened(detect, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    detect.model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "model.bin", "pytorch_model.pt"):
+        (tmp_path / name).write_bytes(pickle.dumps(Malicious()))
+    for load in (AutoModelForObjectDetection.from_pretrained, FednForFacialExpressionDetection.from_pretrained):
+        with pytest.raises(OSError, match=r"model\.safetensors"):
+            load(tmp_path)
+        with pytest.raises(ValueError, match="use_safetensors=False is refused"):
+            load(tmp_path, use_safetensors=False)
+    assert not (tmp_path / "executed").exists()
