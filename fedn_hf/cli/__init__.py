@@ -1,16 +1,55 @@
 """The command line, `fedn`. Everything that takes time to import is imported by the command that needs it."""
 
-from pathlib import Path
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typer.core import TyperGroup
 
 from ..version import __version__
+from .checkpoints import pull, push
+from .detect import detect, postprocess
+from .doctor import doctor
+from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Find facial expressions in long videos.")
+# Click's own error for a wrong command line; where it lies depends on typer's version.
+_ClickUsageError = typer.BadParameter.__base__
+
+
+class _Commands(TyperGroup):
+    """A wrong command line is one line and exit code 1, whoever finds the fault; 2 is for files that failed."""
+
+    def make_context(self, *args, **kwargs):
+        with _one_ending():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx):
+        with _one_ending():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_ending() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        say_error(f"error: {error}")
+        raise typer.Exit(WRONG_USE) from None
+    except _ClickUsageError as error:
+        if message := error.format_message():  # none where the help has been printed in its place
+            command = error.ctx.command_path if error.ctx else "fedn"
+            say_error(f"error: {message}\nsee {command} --help")
+        raise typer.Exit(WRONG_USE) from None
+    except KeyboardInterrupt:
+        say_error("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="fedn", cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -25,79 +64,25 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    """Find facial expressions in long videos.
 
+    \b
+    Examples:
+      fedn detect interview.mp4
+      fedn doctor
 
-@app.command()
-def detect(
-    video: Annotated[Path, typer.Argument(help="A video file, or a folder of images.")],
-    faces: Annotated[str, typer.Option(help='Which faces to follow: "largest", "all", or a rank from 0.')] = "largest",
-    fps: Annotated[float, typer.Option(help="Frames per second of a folder of images.")] = 30.0,
-) -> None:
-    """Follow the faces in a video, and report when each can be seen and how well.
-
-    Example: fedn detect interview.mp4
+    Exit codes: 0, all is well; 1, the command line is wrong; 2, some files failed; 130, interrupted.
     """
-    from ..video_io_fedn import MediaError, VideoReader
-
-    errors = Console(stderr=True, soft_wrap=True)
-    try:
-        rank = faces if faces in ("largest", "all") else int(faces)
-    except ValueError:
-        errors.print(f'error: --faces takes "largest", "all" or a rank from 0, not "{faces}"', markup=False)
-        raise typer.Exit(1) from None
-    try:
-        reader = VideoReader(video, native_fps=fps)
-        _report(reader, rank)
-    except (MediaError, ValueError) as error:
-        errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(2 if isinstance(error, MediaError) else 1) from None
 
 
-def _report(reader, faces: str | int) -> None:
-    import numpy as np
-
-    from ..face_fedn import FaceCropper
-
-    info, console = reader.info, Console(soft_wrap=True)
-    rate = f"{info.fps:.4g} fps" if info.fps else "unknown rate"
-    console.print(f"{info.path}: {info.width} x {info.height}, {rate}, {info.codec or info.container}", markup=False)
-    columns = TextColumn("following faces"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=info.duration_s)
-        rows, frames = {}, 0
-        for batch in FaceCropper(faces=faces)(reader):
-            for face_id in sorted(set(batch.face_id[batch.mask].tolist())):
-                here = batch.face_id == face_id
-                row = rows.setdefault(face_id, {"from": batch.time_s[here][0], "sums": 0.0})
-                row["to"] = batch.time_s[here][-1]
-                numbers = (here, batch.face_size_px, batch.confidence, batch.fit)
-                row["sums"] += np.array([values[here].sum(dtype=float) for values in numbers])
-            frames = max(frames, int(batch.frame[-1]) + 1)
-            progress.update(task, completed=float(batch.time_s[-1]))
-    table = Table("face", "from s", "to s", "frames", "height px", "confidence", "fit")
-    for face_id, row in rows.items():
-        count, size, confidence, fit = row["sums"] / [1, *[row["sums"][0]] * 3]
-        cells = (
-            f"{row['from']:.2f}",
-            f"{row['to']:.2f}",
-            f"{count:.0f}",
-            f"{size:.0f}",
-            f"{confidence:.2f}",
-            f"{fit:.2f}",
-        )
-        table.add_row(str(face_id), *cells)
-    seen = sum(int(row["sums"][0]) for row in rows.values())
-    if rows:
-        console.print(table)
-    console.print(f"{seen} face crops from {frames} frames.")
-    if reader.truncated_at_s is not None:
-        console.print(f"The file is damaged: what comes after {reader.truncated_at_s:.2f} s could not be read.")
-    console.print("No trained detector is part of this version yet, so no expressions are reported.")
+for _command in (detect, postprocess, doctor, push, pull):
+    app.command()(_command)
 
 
 def main() -> None:
     """Entry point of the `fedn` command."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     app()
 
 

@@ -1,0 +1,192 @@
+"""Through many files, one after the other: what goes wrong with one stops none of the others, nor does it get lost."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import RenderableType
+
+from ..media_fedn import FednError, MediaError
+from ..progress import ProgressHook
+from .inputs import RAW_SUFFIX, Item
+from .terminal import INTERRUPTED, SOME_FAILED, UsageError, say, say_error
+
+FORMATS = ("json", "csv")
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    Where results go: into `folder`, a file for each video and format; nowhere without a folder.
+
+    keeps_raw: also keep the network's raw outputs, for `fedn postprocess`.
+    """
+
+    folder: Path | None
+    formats: list[str]
+    keeps_raw: bool = False
+
+    @classmethod
+    def of(cls, out: Path | None, formats: list[str] | None, keeps_raw: bool = False) -> "Results":
+        """
+        Raises:
+            UsageError: unknown formats, or no folder that can be written to.
+        """
+        names = [name.strip().lower() for given in formats or [] for name in given.split(",")]
+        if unknown := sorted(set(names) - set(FORMATS)):
+            raise UsageError(f"--format takes {' and '.join(FORMATS)}, with commas between, not {', '.join(unknown)}")
+        if out is None:
+            for option, is_given in (("--format", bool(formats)), ("--save-raw", keeps_raw)):
+                if is_given:
+                    raise UsageError(f"{option} goes with -o, the folder for results; name one")
+            return cls(None, [], False)
+        if out.suffix.lower().removeprefix(".") in FORMATS and not out.is_dir():
+            raise UsageError(f"-o names a folder, and {out} looks like a file; choose what is written with --format")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be the folder for results ({error.strerror}); name another") from None
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise UsageError(f"{out}: this folder cannot be written to; name another with -o")
+        return cls(out, list(dict.fromkeys(names)) or list(FORMATS), keeps_raw)
+
+    def paths(self, item: Item) -> list[Path]:
+        """All that is written for one item."""
+        if self.folder is None:
+            return []
+        suffixes = [*([RAW_SUFFIX] if self.keeps_raw else []), *(f".{name}" for name in self.formats)]
+        return [Path(f"{self.folder / item.name}{suffix}") for suffix in suffixes]
+
+    def check_free(self, item: Item, video: str) -> None:
+        """
+        Make sure that the results of another video of this name are not lost, which a loop over folders would do.
+
+        Raises:
+            FednError: they are where this video's would go.
+        """
+        for path in self.paths(item):
+            if path.suffix != ".json":
+                continue
+            try:
+                other = json.loads(path.read_text(encoding="utf-8"))["video"]["path"]
+                is_same = other == video or not os.path.exists(other) or os.path.samefile(other, video)
+            except (OSError, ValueError, KeyError, TypeError):  # no results of ours
+                continue
+            if not is_same:
+                raise FednError(f"{path} holds the results of {other}; choose another folder with -o")
+
+    def write(self, item: Item, annotation, raw) -> None:
+        """Write an `ExpressionAnnotation`, and the `FednDetections` that it was made of."""
+        for path in self.paths(item):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.name.endswith(RAW_SUFFIX):
+                    raw.save(path)
+                else:
+                    annotation.write(path)
+            except Exception as error:
+                raise FednError(f"{path} cannot be written ({_reason(error)})") from error
+
+
+def go_through(
+    items: list[Item], work: Callable[[Item, Callable], list[RenderableType]], results: Results | None = None
+) -> None:
+    """
+    Do the work on each item and print what it gives; at the end say what failed.
+
+    Args:
+        work: takes an item and a hook for progress, and gives what is to be printed.
+        results: where `work` writes to.
+
+    Raises:
+        UsageError: what `work` raised so.
+        typer.Exit: with another code than 0.
+    """
+    done, failed, where = 0, [], f"; results are in {results.folder}" if results and results.folder else ""
+    try:
+        with _noticing_ctrl_c() as pressed:
+            for number, item in enumerate(items, 1):
+                try:
+                    if item.reason:
+                        raise MediaError(item.source, item.reason)
+                    with ProgressHook() as bar:
+                        hook = _numbered(bar, number, len(items), item)
+                        hook("detection", None)
+                        said = work(item, hook)
+                except UsageError:
+                    raise
+                except Exception as error:  # a fault of ours, too, must not cost the other files
+                    if pressed:
+                        raise KeyboardInterrupt from error
+                    failed.append(f"{item.source}: {_reason(error, item.source)}")
+                else:
+                    say(*([""] if done else []), *said)
+                    done += 1
+    except KeyboardInterrupt:
+        _list_failures(failed, len(items))
+        say_error(f"interrupted: {done} of {len(items)} done{where if done else ''}")
+        raise typer.Exit(INTERRUPTED) from None
+    if len(items) > 1 or (done and where):
+        say("", f"{done} of {len(items)} done{where if done else ''}.")
+    _list_failures(failed, len(items))
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _numbered(bar: ProgressHook, number: int, count: int, item: Item) -> Callable:
+    """The hook, with the file's number among all before its name."""
+    place = f"{number} of {count}: " if count > 1 else ""
+    name = f"{place}{os.path.basename(item.source.rstrip('/')) or item.source}"
+
+    def hook(step, artifact, file=None, total=None, completed=None):
+        bar(step, artifact, name, total, completed)
+
+    return hook
+
+
+def _list_failures(failed: list[str], count: int) -> None:
+    if failed and count == 1:
+        say_error(f"error: {failed[0]}")
+    elif failed:
+        say_error("\n  ".join([f"{len(failed)} of {count} failed:", *failed]))
+
+
+@contextmanager
+def _noticing_ctrl_c() -> Iterator[list[bool]]:
+    """Libraries turn Ctrl-C into errors of their own where it meets them at work; the list knows that it came."""
+    pressed: list[bool] = []
+
+    def notice(number, frame):
+        pressed.append(True)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, notice)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _reason(error: Exception, source: str = "") -> str:
+    """Why, in one line; the file's name stands before it already."""
+    if isinstance(error, FednError):
+        words = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        words = error.strerror
+    elif isinstance(error, MemoryError):
+        words = "out of memory; a lower --batch-size needs less"
+    else:
+        words = f"unexpected {type(error).__name__}: {error}"
+    return " ".join(words.removeprefix(f"{source}: ").split())
+
+
+__all__ = ["FORMATS", "Results", "go_through"]

@@ -1,0 +1,172 @@
+"""`fedn detect` and `fedn postprocess`: from videos, or from what the network said about them, to expressions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .batch import Results, go_through
+from .inputs import Item, find_raw, find_videos, is_image_folder
+from .terminal import UsageError, describe_annotation
+
+
+def detect(
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO",
+            help="Video files, folders of videos, folders of images, globs in quotes.",
+            show_default=False,
+        ),
+    ],
+    model: options.Model = None,
+    revision: options.Revision = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    batch_size: options.BatchSize = None,
+    start: options.Start = None,
+    end: options.End = None,
+    faces: options.Faces = "largest",
+    fps: options.Fps = None,
+    allow_url: options.AllowUrl = False,
+    score_threshold: options.ScoreThreshold = None,
+    types: options.Types = None,
+    labels: options.Labels = None,
+    min_duration: options.MinDuration = None,
+    max_duration: options.MaxDuration = None,
+    out: options.Out = None,
+    formats: options.Formats = None,
+    save_raw: options.SaveRaw = False,
+    skip_existing: options.SkipExisting = False,
+) -> None:
+    """Find the expressions in videos: when each happens, of which type it is, and the label coders would give it.
+
+    This version has no trained detector yet: without --model it shows when a face can be seen.
+
+    \b
+    Examples:
+      fedn detect interview.mp4
+      fedn detect interview.mp4 --model my-checkpoint --start 1:30 --end 2:00
+      fedn detect recordings/ --model my-checkpoint -o results/ --save-raw
+      fedn detect "data/*/cam1.mp4" --model my-checkpoint -o results/ --format csv
+    """
+    reading = options.reading_of(faces, start, end, fps)
+    settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
+    items = find_videos(videos, allow_url)
+    _check_fps(items, fps)
+    reading["allow_url"] = allow_url
+    if skip_existing and out is None:
+        raise UsageError("--skip-existing goes with -o, the folder for results; name one")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    for_network = (revision, device, batch_size, out, formats or None, save_raw or None, settings or None)
+    if model is None and all(value is None for value in for_network):
+        from .faces import report_faces
+
+        go_through(items, lambda item, hook: report_faces(item.source, hook, **reading))
+        return
+    results = Results.of(out, formats, save_raw) if model is not None else None
+    pipeline = _load(model, revision, device)  # without a model it says what there is to do
+    _detect(items, pipeline, {**reading, "batch_size": batch_size or 1}, settings, results, skip_existing)
+
+
+def _detect(
+    items: list[Item],
+    pipeline,
+    reading: dict[str, Any],
+    settings: dict[str, Any],
+    results: Results,
+    skip_existing: bool,
+) -> None:
+    config = pipeline.model.config
+    known_labels = list(config.id2label.values()) if config.heads == "joint" else []
+    options.check_names(settings, config.expression_types, known_labels)
+
+    def work(item: Item, hook) -> list:
+        results.check_free(item, item.source)
+        if skip_existing and all(path.exists() for path in results.paths(item)):
+            return [f"{item.source}: skipped, its results are there"]
+        return _finish(item, pipeline(item.source, return_raw=True, hook=hook, **reading), settings, results)
+
+    go_through(items, work, results)
+
+
+def postprocess(
+    raw: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RAW",
+            help="Files that `fedn detect --save-raw` wrote, folders of them, globs in quotes.",
+            show_default=False,
+        ),
+    ],
+    score_threshold: options.ScoreThreshold = None,
+    types: options.Types = None,
+    labels: options.Labels = None,
+    min_duration: options.MinDuration = None,
+    max_duration: options.MaxDuration = None,
+    out: options.Out = None,
+    formats: options.Formats = None,
+) -> None:
+    """Report the expressions in videos that the network has seen before, with other thresholds: it takes no time.
+
+    \b
+    Examples:
+      fedn postprocess results/interview.raw.safetensors --score-threshold 0.4
+      fedn postprocess results/ --type micro --max-duration 0.5 -o micro/
+    """
+    settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
+    items = find_raw(raw)
+    results = Results.of(out, formats)
+
+    from ..results_fedn import FednDetections
+
+    def work(item: Item, hook) -> list:
+        detections = FednDetections.load(item.source)
+        options.check_names(settings, detections.types, detections.labels)
+        results.check_free(item, detections.video["path"])
+        return _finish(item, detections, settings, results)
+
+    go_through(items, work, results)
+
+
+def _finish(item: Item, raw, settings: dict[str, Any], results: Results) -> list:
+    """From what the network said to files and to what is printed."""
+    from ..annotation import ExpressionAnnotation
+
+    annotation = ExpressionAnnotation.from_dict(raw.describe(**settings))
+    results.write(item, annotation, raw)
+    return describe_annotation(annotation)
+
+
+def _check_fps(items: list[Item], fps: float | None) -> None:
+    """A rate for pictures that have no times, and none for videos, which have their own: a wrong one moves results."""
+    images = [item for item in items if is_image_folder(item)]
+    if images and fps is None:
+        raise UsageError(f"{images[0].source}: images carry no times; give their frames per second with --fps")
+    if fps is not None and not images:
+        raise UsageError("--fps is for folders of images; videos carry their own times, so leave it out")
+
+
+def _load(model: str | Path | None, revision: str | None, device: str | None):
+    import logging
+
+    import transformers
+
+    from ..loading import load_pipeline
+    from ..media_fedn import FednError
+
+    # What matters of it is said under each table, and in the error.
+    transformers.utils.logging.disable_progress_bar()
+    for library in ("fedn_hf", "huggingface_hub", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    try:
+        return load_pipeline(model, revision=revision, device=device)
+    except (FednError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+__all__ = ["detect", "postprocess"]

@@ -1,0 +1,105 @@
+"""How the commands speak: what goes to the screen, how it looks, and how a command ends."""
+
+import sys
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+# Exit codes. Ctrl-C gives what shells give for it.
+WRONG_USE, SOME_FAILED, INTERRUPTED = 1, 2, 130
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done: said in one line, before any work where possible, with exit code 1."""
+
+
+def say(*things: RenderableType) -> None:
+    """Print to stdout: results, which may be piped on."""
+    _console(sys.stdout).print(*things, sep="\n", markup=False, highlight=False, soft_wrap=True)
+
+
+def say_error(message: str) -> None:
+    """Print to stderr."""
+    _console(sys.stderr).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console(stream) -> Console:
+    # A file has no width, and rich would cut tables for it at 80 columns.
+    return Console(file=stream, width=None if stream.isatty() else 200)
+
+
+def clock(seconds: float) -> str:
+    """As players show it: h:mm:ss.mmm."""
+    thousandths = round(seconds * 1000)
+    minutes, thousandths = divmod(thousandths, 60_000)
+    return f"{minutes // 60}:{minutes % 60:02}:{thousandths // 1000:02}.{thousandths % 1000:03}"
+
+
+def table(*columns: str) -> Table:
+    """An empty table; columns that begin with ">" hold numbers."""
+    empty = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        is_number = column.startswith(">")
+        empty.add_column(column.removeprefix(">"), justify="right" if is_number else "left", no_wrap=True)
+    return empty
+
+
+def describe_video(video: dict[str, Any]) -> str:
+    """One line on what a video says about itself."""
+    facts = [f"{video['width']} x {video['height']}"] if video.get("width") else []
+    facts.append(f"{video['fps']:.4g} fps" if video.get("fps") else "unknown rate")
+    facts += [name for name in (video.get("codec") or video.get("container"),) if name]
+    facts += [clock(video["duration_s"])] if video.get("duration_s") else []
+    return f"{video['path']}: {', '.join(facts)}"
+
+
+def describe_damage(truncated_at_s: float) -> str:
+    return f"The file is damaged: what comes after {clock(truncated_at_s)} could not be read."
+
+
+def nothing_read(duration_s: float | None) -> str:
+    return "it has no frames between --start and --end" + (f"; it lasts {clock(duration_s)}" if duration_s else "")
+
+
+def no_face(faces: str | int | None) -> str:
+    return f"No face of rank {faces}" if isinstance(faces, int) and faces else "No face"
+
+
+def describe_annotation(annotation) -> list[RenderableType]:
+    """A video's expressions as a table, and what must be known beside them."""
+    said: list[RenderableType] = [describe_video(annotation.video)]
+    if len(annotation):
+        rows = table("type", "label", ">score", ">onset", ">apex", ">offset", ">face")
+        for event in annotation:
+            times = (clock(getattr(event, f"{name}_s")) for name in ("onset", "apex", "offset"))
+            kind = event.type.removesuffix("-expression")
+            rows.add_row(kind, event.label or "-", f"{event.score:.3f}", *times, str(event.face_id))
+        said.append(rows)
+    elif annotation.coverage:
+        threshold = annotation.provenance["settings"]["score_threshold"]
+        said.append(f"No expressions found (score threshold {threshold:g}).")
+    else:
+        which = no_face(annotation.provenance.get("faces"))
+        said.append(f"{which} was found in what was read, so no expressions.")
+    if annotation.video.get("truncated_at_s") is not None:
+        said.append(describe_damage(annotation.video["truncated_at_s"]))
+    return said
+
+
+__all__ = [
+    "INTERRUPTED",
+    "SOME_FAILED",
+    "WRONG_USE",
+    "UsageError",
+    "clock",
+    "describe_annotation",
+    "describe_damage",
+    "describe_video",
+    "no_face",
+    "nothing_read",
+    "say",
+    "say_error",
+    "table",
+]
