@@ -12,6 +12,7 @@ from ..version import __version__
 from .checkpoints import pull, push
 from .detect import detect, postprocess
 from .doctor import doctor
+from .evaluate import agreement, evaluate
 from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
 
 # Click's own error for a wrong command line; where it lies depends on typer's version.
@@ -75,7 +76,7 @@ def _options(
     """
 
 
-for _command in (detect, postprocess, doctor, push, pull):
+for _command in (detect, postprocess, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
 
 
