@@ -13,6 +13,7 @@ from .checkpoints import pull, push
 from .detect import detect, postprocess
 from .doctor import doctor
 from .evaluate import agreement, evaluate
+from .prepare import prepare
 from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
 
 # Click's own error for a wrong command line; where it lies depends on typer's version.
@@ -76,7 +77,7 @@ def _options(
     """
 
 
-for _command in (detect, postprocess, evaluate, agreement, doctor, push, pull):
+for _command in (detect, postprocess, prepare, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
 
 

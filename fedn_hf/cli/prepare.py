@@ -1,0 +1,61 @@
+"""`fedn prepare`: a licensed corpus on disk becomes files that `load_dataset` reads, by dataset_scripts/convert.py."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="casme_2, casme_3, samm_lv or folder_csv.")],
+    source: Annotated[Path, typer.Argument(help="The corpus as it was unpacked.")],
+    output: Annotated[Path, typer.Argument(help="A new folder, or one of a conversion that was stopped.")],
+    config: Annotated[str | None, typer.Option(help="cropped, raw, selected, part_a or part_c.")] = None,
+    to: Annotated[str, typer.Option(help="videofolder or parquet.")] = "videofolder",
+    encode: Annotated[str, typer.Option(help="h264; or ffv1 or copy, which are lossless.")] = "h264",
+    size: Annotated[int | None, typer.Option(help="Pixels of the shorter side.")] = None,
+    scheme: Annotated[str, typer.Option(help="Label scheme: objective_4, emotion_7 or megc_3.")] = "objective_4",
+    rule: Annotated[list[str] | None, typer.Option(help="What to do about a quirk, such as overlap=drop.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
+    fps: Annotated[float | None, typer.Option(help="Of folders of images of folder_csv.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read everything again and compare.")] = False,
+) -> None:
+    """Convert CAS(ME)^2, CAS(ME)^3, SAMM-LV or your own videos for training.
+
+    Example: fedn prepare casme_2 CASME_sq casme2 --encode ffv1 --verify
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dataset_scripts.convert import format_log
+    from dataset_scripts.convert import prepare as convert
+    from dataset_scripts.quirks import CorpusError
+
+    errors = Console(stderr=True, soft_wrap=True)
+    rules = dict(words.partition("=")[::2] for words in rule or ())
+    options = {} if fps is None else {"fps": fps}
+    try:
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+            task = bar.add_task(corpus, total=None)
+            log = convert(
+                corpus,
+                source,
+                output,
+                config=config,
+                to=to,
+                encode=encode,
+                size=size,
+                scheme=scheme,
+                rules=rules,
+                workers=workers,
+                verify=verify,
+                progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
+                **options,
+            )
+    except CorpusError as error:
+        errors.print(f"error: {error}", markup=False)
+        raise typer.Exit(1) from None
+    print(format_log(log))
+
+
+__all__ = ["prepare"]
