@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..version import __version__
+from .cache import cache
 from .checkpoints import pull, push
 from .detect import detect, postprocess
 from .doctor import doctor
@@ -79,6 +80,7 @@ def _options(
 
 for _command in (detect, postprocess, prepare, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:
