@@ -91,14 +91,29 @@ class DetectionResult:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Predictions of one class by falling score at one IoU threshold, and how many events there were to find."""
+    """
+    What one class's predictions found at one IoU threshold, down to each of the R scores at which something was found.
+
+    Between these scores recall stands still and precision falls, so nothing there is part of the area.
+    """
 
     name: str
     iou: float
-    score: np.ndarray
-    right: np.ndarray
-    subject: np.ndarray
+    right: np.ndarray  # (R, S) true positives of each subject
+    found: np.ndarray  # (R, S) predictions of each subject
     events: np.ndarray  # (S,)
+
+
+def _curve(
+    name: str, iou: float, score: np.ndarray, right: np.ndarray, subject: np.ndarray, events: np.ndarray
+) -> _Curve:
+    """The curve of N predictions in any order; equal scores enter it together."""
+    scores = np.unique(score[right])[::-1]
+    place = np.searchsorted(-scores, -score)  # the first of these scores that lets a prediction in
+    counts = np.zeros((2, len(scores), len(events)))
+    for count, mine in zip(counts, (right, place < len(scores)), strict=True):
+        np.add.at(count, (place[mine], subject[mine]), 1)
+    return _Curve(name, iou, *np.cumsum(counts, axis=1), events)
 
 
 def average_precision(score: np.ndarray, right: np.ndarray, events: int, interpolation: str = "envelope") -> float:
@@ -120,9 +135,9 @@ def average_precision(score: np.ndarray, right: np.ndarray, events: int, interpo
         >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), events=2)
         0.8333333333333333
     """
-    order = np.argsort(-np.asarray(score, dtype=float), kind="stable")
-    curve = _Curve("", 0.0, np.asarray(score)[order], np.asarray(right)[order], np.zeros(len(order), int), np.ones(1))
-    return _area(dataclasses.replace(curve, events=np.array([events])), interpolation, np.ones(1))
+    score, right = np.asarray(score, dtype=float), np.asarray(right, dtype=bool)
+    curve = _curve("", 0.0, score, right, np.zeros(len(score), dtype=int), np.array([events]))
+    return _area(curve, interpolation, np.ones(1))
 
 
 def detection(
@@ -236,11 +251,9 @@ def _per_class(
     subject = problem.subject_of_video
     for number, name in enumerate(classes):
         mine = np.flatnonzero(counted & (found.kind == number))
-        score = found.table.score[mine] if len(found) else np.zeros(0)
-        mine = mine[np.argsort(-score, kind="stable")]
         events = np.bincount(subject[marked.video[marked.kind == number]], minlength=len(problem.subjects))
         score = found.table.score[mine] if len(found) else np.zeros(0)
-        curves.append(_Curve(name, iou, score, right[mine], subject[found.video[mine]], events))
+        curves.append(_curve(name, iou, score, right[mine], subject[found.video[mine]], events))
     return curves
 
 
@@ -254,13 +267,7 @@ def _average_precisions(curves: list[_Curve], how: str, weights: np.ndarray | No
 
 
 def _area(curve: _Curve, how: str, weights: np.ndarray) -> float:
-    if not len(curve.score):
-        return 0.0
-    weight = weights[curve.subject]
-    total = float(weights @ curve.events)
-    right, found = np.cumsum(weight * curve.right), np.cumsum(weight)
-    last = np.flatnonzero(np.diff(curve.score, append=np.nan) != 0)  # of predictions with equal scores
-    right, found = right[last], found[last]
+    total, right, found = float(weights @ curve.events), curve.right @ weights, curve.found @ weights
     precision = np.divide(right, found, out=np.zeros(len(found)), where=found > 0)
     recall = right / total if total else np.zeros(len(right))
     if how == "envelope":
