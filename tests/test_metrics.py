@@ -127,6 +127,30 @@ class TestProperties:
             results.append(spotting(found, marked).to_dict())
         assert all(result == results[0] for result in results)
 
+    @given(tables(), tables(), st.sampled_from(("corpus", "subject", "video")), st.permutations("abcxyz"))
+    @settings(max_examples=100, deadline=None)
+    def test_the_names_of_videos_change_nothing(self, found, marked, pooling, names):
+        renamed = [[(names["abc".index(row[0])], *row[1:]) for row in rows] for rows in (found, marked)]
+        for score in (spotting, agreement):
+            before, after = (
+                score(predictions_of(a), events_of(b), but(pooling=pooling)).to_dict()
+                for a, b in ((found, marked), renamed)
+            )
+            for result in (before, after):
+                result.get("events", result).pop("per_subject")
+            assert before == after
+
+    def test_sums_over_videos_do_not_depend_on_their_names(self):
+        counts = [(1, 3), (2, 7), (1, 5), (0, 1), (1, 6), (3, 11)]  # found and wrong in each video
+        values = set()
+        for turn in range(len(counts)):
+            rows = [(f"v{(place + turn) % 6}", *count) for place, count in enumerate(counts)]
+            marked = table(*((name, 50 * i, 50 * i + 9, "macro") for name, right, _ in rows for i in range(right + 1)))
+            found = table(*((n, 50 * i, 50 * i + 9 + 40 * (i > r), "macro") for n, r, w in rows for i in range(r + w)))
+            result = agreement(found, marked, but(pooling="video"))
+            values.add((result.events.f1, result.icc["overall"]))
+        assert len(values) == 1
+
     @given(tables(), tables(), st.sampled_from(PROTOCOLS), st.integers(0, 5000))
     @settings(max_examples=100, deadline=None)
     def test_shifting_everything_in_time_changes_nothing(self, found, marked, protocol, frames):
@@ -423,6 +447,19 @@ class TestDetection:
             for iou, value in result.types.per_class[kind].items():
                 assert value == pytest.approx(slow_average_precision(*one, iou, how == "envelope"))
 
+    @given(tables(14), tables(10), st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    @settings(max_examples=60, deadline=None)
+    def test_a_subject_drawn_twice_counts_as_two_with_equal_scores(self, found, marked, weights):
+        def drawn(rows):
+            return [(f"{row[0]}{n}", *row[1:]) for row in rows for n in range(weights["abc".index(row[0])])]
+
+        videos = Videos(list("abc"))
+        result = detection(predictions_of(found), events_of(marked), videos=videos)
+        again = detection(predictions_of(drawn(found)), events_of(drawn(marked)))
+        expected = {f"{name} types": value for name, value in again.types.summary().items()}
+        values = result.resample(np.array(weights, dtype=float))
+        assert {name: values[name] for name in expected} == pytest.approx(expected)
+
     @pytest.mark.parametrize("seed", range(20))
     def test_one_class_no_overlap_is_average_precision_of_a_ranking(self, seed):
         rng = np.random.default_rng(seed)
@@ -538,6 +575,9 @@ class TestUncertainty:
         found, marked = table(*rows[:5]), table(*rows)
         assert bootstrap(detection(found, marked), resamples=50)["mAP@0.5 emotions"].value == pytest.approx(5 / 6)
         assert bootstrap(recognition(found, marked), resamples=50)["uar"].value == 1.0
+        score = strs(found, marked)
+        interval = bootstrap(score, resamples=50)["strs"]
+        assert interval.value == score.strs and interval.low < score.strs
         with pytest.raises(FednError, match="at least two"):
             bootstrap(spotting(found[:1], marked[:1]))
 

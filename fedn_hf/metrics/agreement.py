@@ -212,6 +212,7 @@ def icc(ratings: np.ndarray) -> float | None:
     targets, raters = ratings.shape
     if targets < 2:
         return None
+    ratings = ratings[np.lexsort(ratings.T)]  # so that sums do not depend on the order of targets
     mean = ratings.mean()
     rows = raters * ((ratings.mean(axis=1) - mean) ** 2).sum() / (targets - 1)
     columns = targets * ((ratings.mean(axis=0) - mean) ** 2).sum() / (raters - 1)

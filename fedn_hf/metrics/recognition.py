@@ -10,7 +10,7 @@ from ..media_fedn import FednError
 from .expressions import Expressions, Videos
 from .matching import keep, match, overlaps, prepare
 from .protocol import PRESETS, STRICT, Protocol, get_protocol
-from .spotting import SpottingResult, f1_score, spotting
+from .spotting import OVERALL, SpottingResult, f1_score, spotting
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,17 @@ class StrsResult:
     @property
     def protocol(self) -> Protocol:
         return self.spotting.protocol
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects, in order."""
+        return self.spotting.subjects
+
+    def resample(self, weights: np.ndarray) -> dict[str, float]:
+        """The score and its parts if subject i had been there `weights[i]` times; see `bootstrap`."""
+        f1_spotting = self.spotting.resample(weights)[f"f1 {OVERALL}"]
+        f1_analysis = _scores(np.tensordot(weights, self.recognition._per_subject, 1))["f1_analysis"]
+        return {"strs": f1_spotting * f1_analysis, "f1 spotting": f1_spotting, "f1 analysis": f1_analysis}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
