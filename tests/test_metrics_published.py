@@ -206,12 +206,28 @@ class TestSheets:
         assert spotting(sheet, sheet).f1 == 1.0
 
 
-def test_the_table_in_the_readme():
-    root = Path(__file__).resolve().parents[1]
-    spec = importlib.util.spec_from_file_location("protocols", root / "examples/benchmarks/protocols.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.markdown(script.score(PEERS)) in (root / "fedn_hf/metrics/README.md").read_text(encoding="utf-8")
+class TestReadme:
+    @pytest.fixture(scope="class")
+    def root(self):
+        return Path(__file__).resolve().parents[1]
+
+    @pytest.fixture(scope="class")
+    def script(self, root):
+        spec = importlib.util.spec_from_file_location("protocols", root / "examples/benchmarks/protocols.py")
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        return script
+
+    @pytest.fixture(scope="class")
+    def readme(self, root):
+        return (root / "fedn_hf/metrics/README.md").read_text(encoding="utf-8")
+
+    def test_all_systems_under_all_protocols(self, script, readme):
+        assert script.markdown(script.score(PEERS)) in readme
+
+    @pytest.mark.slow
+    def test_who_chose_the_epoch(self, script, readme):
+        assert script.markdown_of_choice(script.choose(PEERS)) in readme
 
 
 RULES = {"apex": (44, 44, 357), "unmatchable": (0, 44, 357), "drop": (0, 44, 313)}

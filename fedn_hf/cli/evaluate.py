@@ -101,7 +101,8 @@ def agreement(
 
     rules = _rules(protocol)
     try:
-        result = agree(_read(first, fps), _read(second, fps), rules, _read_videos(videos, fps), bin_frames=bin_frames)
+        codings = (_with_types(_read(path, fps), rules) for path in (first, second))
+        result = agree(*codings, rules, _read_videos(videos, fps), bin_frames=bin_frames)
     except FednError as error:
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None
@@ -134,10 +135,10 @@ def _read_videos(path: Path | None, fps: float | None):
 
 
 def _with_types(found, rules):
-    """Types by duration where a detector gives none and the rules need them."""
+    """Types by duration where a detector or coder gives none and the rules need them."""
     if rules.class_rule != "type" or all(name is not None for name in found.type):
         return found
-    say_error("note: predictions without a type are micro up to 0.5 s, else macro")
+    say_error("note: expressions without a type are micro up to 0.5 s, else macro")
     return found.with_types_by_duration()
 
 
@@ -182,6 +183,8 @@ def _print(results: dict[str, Any], output: Format) -> None:
         return
     for name, result in results.items():
         header, rows = _as_rows(result)
+        if hasattr(result, "protocol"):  # no number without the rules that it was made under
+            name = f"{name} under {result.protocol.title}"
         if output is Format.markdown:
             lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
             print("\n".join([f"### {name}", "", *lines, ""]))
@@ -210,7 +213,8 @@ def _as_rows(result: Any) -> tuple[list[str], list[list[str]]]:
         return ["type", "matched", "A", "B", "precision", "recall", "F1", "kappa", "ICC"], rows
     if isinstance(result, metrics.DetectionResult):
         found = {f"{kind}: {name}": row for kind in ("emotions", "types") for name, row in _precisions(result, kind)}
-        return ["average precision", "0.5", "mean of 0.3:0.7", "mean of 0.5:0.95"], [[k, *v] for k, v in found.items()]
+        ious = [str(iou) for iou in metrics.ACTIVITYNET_IOUS]
+        return ["average precision", *ious, "0.3:0.7", "0.5:0.95"], [[k, *v] for k, v in found.items()]
     if isinstance(result, metrics.RecognitionResult):
         rows = [[name, *map(str, row)] for name, row in zip(result.classes, result.confusion, strict=True)]
         return ["marked \\ predicted", *result.classes], rows
@@ -242,13 +246,15 @@ def _selection_rows(report) -> tuple[list[str], list[list[str]]]:
 
 
 def _precisions(result, kind: str):
-    from ..metrics import AveragePrecisions
+    from ..metrics import ACTIVITYNET_IOUS, AveragePrecisions
 
     found = getattr(result, kind)
-    for name, row in found.per_class.items():
-        yield name, map(_number, AveragePrecisions({name: row}).summary().values())
-    if found.per_class:
-        yield "mean", map(_number, found.summary().values())
+    rows = {name: AveragePrecisions({name: row}) for name, row in found.per_class.items()}
+    if rows:
+        rows["mean"] = found
+    for name, mine in rows.items():
+        _, *means = mine.summary().values()
+        yield name, map(_number, [*map(mine.mean, ACTIVITYNET_IOUS), *means])
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,7 @@ Needs numpy only. Tables of [`Expressions`] go in; every result carries the [`Pr
 """
 
 from .agreement import AgreementResult, SelfReportResult, agreement, cohen_kappa, icc, self_report_agreement
-from .detection import AveragePrecisions, DetectionResult, average_precision, detection
+from .detection import ACTIVITYNET_IOUS, COCO_IOUS, AveragePrecisions, DetectionResult, average_precision, detection
 from .expressions import Expressions, Videos, concatenate
 from .protocol import PRESETS, STRICT, Protocol, get_protocol
 from .recognition import RecognitionResult, StrsResult, confusion_scores, recognition, strs
@@ -13,6 +13,8 @@ from .spotting import BoundaryError, Counts, SpottingResult, spotting
 from .uncertainty import Interval, bootstrap, paired_difference
 
 __all__ = [
+    "ACTIVITYNET_IOUS",
+    "COCO_IOUS",
     "PRESETS",
     "STRICT",
     "AgreementResult",

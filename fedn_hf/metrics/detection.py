@@ -42,7 +42,7 @@ class AveragePrecisions:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         rows = {name: {str(iou): value for iou, value in row.items()} for name, row in self.per_class.items()}
-        return {**self.summary(), "per_class": rows}
+        return {**self.summary(), "mAP": {str(iou): self.mean(iou) for iou in _IOUS}, "per_class": rows}
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class Expressions:
         Raises:
             `FednError`: no frame rate.
         """
-        self.refuse(np.isnan(self.fps), "the frame rate is needed to tell types by duration: give fps=")
+        self.refuse(np.isnan(self.fps), "the frame rate is needed to tell types by duration: give fps= (--fps)")
         frames = np.floor(self.offset) - np.floor(self.onset) + 1
         kind = np.where(frames <= micro_max_s * self.fps + 1e-9, "micro", "macro")
         unknown = np.array([name is None for name in self.type], dtype=bool)

@@ -220,7 +220,7 @@ def _check(predictions: Expressions, events: Expressions) -> None:
     if predictions.epoch is not None and len(np.unique(predictions.epoch)) > 1:
         raise FednError(
             f"these predictions are of {len(np.unique(predictions.epoch))} epochs; take those of one, "
-            "predictions[predictions.epoch == 23], or choose one with `select`"
+            "predictions[predictions.epoch == 23], or choose one with `select` (--selection on the command line)"
         )
 
 

@@ -33,7 +33,7 @@ def bootstrap(result: Resampled, *, resamples: int = 2000, level: float = 0.95, 
     Intervals around a result's main numbers, from drawing subjects with replacement.
 
     Args:
-        result: of `spotting`, `detection`, `recognition` or `strs`. (Of a video without subject the video is the subject.)
+        result: of `spotting`, `detection`, `recognition` or `strs`. (A video without subject is its own subject.)
         resamples: how many draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same intervals.
