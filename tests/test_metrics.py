@@ -340,7 +340,7 @@ class TestTables:
             ([("v", "soon", 9)], "a number was expected, got 'soon'"),
             ([("v", 0)], "a tuple holds"),
             ([{"video": "v", "onset": 0, "offset": 9, "colour": 1}], "no column colour"),
-            ([{"onset": 0, "offset": 9}], "needs video"),
+            ([{"onset": 0, "offset": 9}], "needs video; row 0 has onset, offset"),
             ([{"video": "v", "onset": i, "offset": 9, "id": "e1"} for i in range(2)], "'e1' occurs more than once"),
         ],
     )
@@ -602,6 +602,16 @@ class TestSelection:
         assert chosen["nested"][2] == first
         assert [round(report.get(way).result.f1, 4) for way in chosen] == [0.8, 0.8, 1.0]
         assert report.get("fixed").choices["0"] == Choice(2, None, None)
+
+    def test_the_earliest_of_equals_is_chosen_however_floats_round(self):
+        marked = table(("v", 0, 9, "macro"), ("v", 50, 59, "macro"), ("w", 0, 9, "macro"))
+        rows = [  # 1 of 4 right and 2 of 10 right: F1 is 1/3 both times, and 2PR / (P + R) is not
+            {"video": "v", "onset": 50 * i, "offset": 50 * i + (9 if right else 30), "type": "macro", "epoch": epoch}
+            for epoch, hits, count in ((1, 1, 4), (2, 2, 10))
+            for i, right in enumerate([True] * hits + [False] * (count - hits))
+        ]
+        report = select(table(*rows), marked)
+        assert report.get("subject_oracle").choices["v"].epoch == 1 == report.get("nested").choices["w"].epoch
 
     def test_more_than_one_epoch_cannot_be_scored_as_one(self):
         raw, marked = self.raw()

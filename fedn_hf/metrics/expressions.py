@@ -175,8 +175,9 @@ class Expressions:
         if names - known:
             raise FednError(f"no column {', '.join(sorted(names - known))}; there is {', '.join(sorted(known))}")
         for name in ("video", "onset"):
-            if any(row.get(name) is None for row in rows):
-                raise FednError(f"every expression needs {name}")
+            for place, row in enumerate(rows):
+                if row.get(name) is None:
+                    raise FednError(f"every expression needs {name}; row {place} has {', '.join(row) or 'nothing'}")
         needed = names | {"video", "onset", "offset"}
         columns = {name: [row.get(name) for row in rows] for name in needed}
         for name in ("score", "epoch"):

@@ -249,7 +249,8 @@ def _count_candidates(problem: Problem, raw: Expressions, grid: list[Choice]) ->
 def _best(problem: Problem, counts: np.ndarray, weights: np.ndarray) -> int:
     """The first candidate of the highest F1 over subjects with these weights."""
     subject, pooling = problem.subject_of_video, problem.protocol.pooling
-    return int(np.argmax([pool(candidate, subject, pooling, weights)[-1, 2] for candidate in counts]))
+    f1 = [pool(candidate, subject, pooling, weights)[-1, 2] for candidate in counts]
+    return int(np.argmax(np.round(f1, 12)))  # the same F1 of other counts may differ in its last bit
 
 
 __all__ = ["Choice", "SelectedResult", "SelectionReport", "select"]
