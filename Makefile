@@ -34,5 +34,5 @@ $(VENV)/installed: $(HOUSE)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(INSTALL) --editable ".[test,dev]"
+	@$(INSTALL) --editable ".[synthetic,test,dev]"
 	@touch $@

@@ -15,6 +15,7 @@ from .detect import detect, postprocess
 from .doctor import doctor
 from .evaluate import agreement, evaluate
 from .prepare import prepare
+from .synth import synth
 from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
 
 # Click's own error for a wrong command line; where it lies depends on typer's version.
@@ -81,6 +82,7 @@ def _options(
 for _command in (detect, postprocess, prepare, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
 app.add_typer(cache, name="cache")
+app.add_typer(synth, name="synth")
 
 
 def main() -> None:
