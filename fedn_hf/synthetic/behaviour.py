@@ -13,7 +13,7 @@ import numpy as np
 
 from .distractors import Habits, distract
 from .facs import ACTION_UNITS, EMOTIONS, cook
-from .statistics import BehaviourError, Event, Statistics, draw, draw_count, even_level, get_statistics
+from .statistics import BehaviourError, Event, Statistics, draw, draw_counts, even_levels, get_statistics
 from .timeline import Curve, Distractor, Timeline, smooth_step
 
 MACRO, MICRO = "macro-expression", "micro-expression"
@@ -22,7 +22,9 @@ ONSET_FRACTION = 0.05
 INTENSITIES = {MACRO: (0.30, 1.00), MICRO: (0.03, 0.25)}
 # A full contraction takes a muscle of the face some 0.12 s: no curve of an expression is steeper than this.
 _FASTEST_PER_S = 14.0
-_MARGIN_S = 0.4  # free of expressions at both ends, so that every curve is whole
+_MARGIN_S = 0.4  # free of expressions at both ends, so that none is cut
+_TOUCH_S = 0.04  # the least overlap: a frame in common at 30 fps
+_NEIGHBOURS = 1000  # seeds that share the corpus' statistics among them
 _NEAR_S = 0.5  # neighbours this close are seen as one event, of which one leaks or hides
 
 
@@ -120,9 +122,9 @@ def write_script(
     """
     Write the script of a video: what the face, the head, the eyes and the light do in every frame.
 
-    The same seed gives the same behaviour at any frame rate. Neighbouring seeds, such as (set, subject, video) with
-    numbers that count up, share the range of counts and durations evenly, so that a hundred scripts show the corpus'
-    statistics rather than their own sampling noise.
+    The same seed gives the same behaviour at any frame rate. Seeds that count up, such as 0, 1, 2 ... or (set, number
+    of the video), share the range of counts and durations evenly, so that a hundred scripts show the corpus'
+    statistics rather than their own sampling noise. Seeds far apart are as good, but for that.
 
     Args:
         seed (`int` or sequence of `int`): Of everything in this video; none below 0.
@@ -190,23 +192,39 @@ def _parts(seed: int | Sequence[int]) -> tuple[int, ...]:
 
 def _plan(seed: tuple[int, ...], seconds: float, corpus: Statistics, rng: np.random.Generator) -> list[_Plan]:
     """Events by start, placed and named."""
-    plans = []
-    for dimension, kind in enumerate((MACRO, MICRO)):
+    # The events of neighbouring videos are numbered on, so that they share the range of durations and gaps.
+    block, place = divmod(seed[-1], _NEIGHBOURS)
+    streams = (*seed[:-1], block)
+    plans, number = [], 0
+    for stream, kind in enumerate((MACRO, MICRO)):
         of = corpus.of(kind)
-        count = draw_count(of.per_minute * seconds / 60, of.dispersion, even_level(seed, dimension))
-        levels = [even_level(seed, 2 + dimension, index) for index in range(count)]
-        longest = 0.6 * seconds
-        plans += [_Plan(kind, min(longest, float(draw(of.duration_s, level)))) for level in levels]
+        levels = even_levels(streams, stream, np.arange(place + 1))
+        *before, count = draw_counts(of.per_minute * seconds / 60, of.dispersion, levels)
+        durations = draw(of.duration_s, even_levels(streams, 2 + 2 * stream, sum(before) + np.arange(count)))
+        plans += [_Plan(kind, min(0.6 * seconds, float(duration))) for duration in durations]
+        number += int(sum(before))
     plans = [plans[i] for i in rng.permutation(len(plans))]
     if plans:
-        overlaps = rng.random(len(plans)) < corpus.overlap
-        positions = draw(corpus.overlap_position, rng.random(len(plans)))
-        gaps = np.where(overlaps, positions - 1, draw(corpus.gap_s, rng.random(len(plans))))
+        numbers = number + np.arange(len(plans))
+        overlaps = even_levels(streams, 3, numbers) < _overlapping(corpus, seconds)
+        gaps = draw(corpus.gap_s, even_levels(streams, 5, numbers)[rng.permutation(len(plans))])
+        gaps = np.where(overlaps, draw(corpus.overlap_position, rng.random(len(plans))) - 1, gaps)
         _bring_together(plans, gaps, rng)
         _place(plans, overlaps, gaps, seconds, rng)
         plans.sort(key=lambda plan: plan.start_s)
         _name(plans, corpus, rng)
     return plans
+
+
+def _overlapping(corpus: Statistics, seconds: float) -> float:
+    """How many of the events that have one before them overlap it, for as many of all to do so as in the corpus."""
+    expected, none_at_all = 0.0, 1.0
+    for of in (corpus.macro, corpus.micro):
+        mean, dispersion = of.per_minute * seconds / 60, max(of.dispersion, 1e-6)
+        expected += mean
+        none_at_all *= (1 + mean * dispersion) ** (-1 / dispersion)
+    followers = expected - 1 + none_at_all
+    return min(0.5, corpus.overlaps_per_event * expected / followers) if followers > 1e-9 else 0.0
 
 
 def _bring_together(plans: list[_Plan], gaps: np.ndarray, rng: np.random.Generator) -> None:
@@ -221,26 +239,28 @@ def _bring_together(plans: list[_Plan], gaps: np.ndarray, rng: np.random.Generat
 
 
 def _place(plans: list[_Plan], overlaps: np.ndarray, gaps: np.ndarray, seconds: float, rng) -> None:
-    """Start times: gaps as drawn, narrower where the video is too short for them, then all of it somewhere in it."""
+    """Start times: gaps as drawn, but that the long ones give way in a video too short for them."""
 
-    def lay(scale: float) -> float:
+    def lay(longest_gap_s: float) -> float:
         latest = plans[0]
         latest.start_s = 0.0
         for plan, overlapping, gap in zip(plans[1:], overlaps[1:], gaps[1:], strict=True):
-            plan.start_s = latest.end_s + (gap * latest.duration_s if overlapping else gap * scale)
+            step = min(gap * latest.duration_s, -_TOUCH_S) if overlapping else min(gap, longest_gap_s)
+            plan.start_s = max(latest.start_s, latest.end_s + step)
             latest = max(latest, plan, key=lambda one: one.end_s)
         return latest.end_s
 
     room = seconds - 2 * _MARGIN_S
-    while lay(0.0) > room:  # more than fits even without gaps: the longest gives way
+    while lay(0.0) > room:  # more than fits even without gaps: the longest event gives way
         longest = max(plans, key=lambda plan: plan.duration_s)
         longest.duration_s *= 0.8
-    whole, low, high = lay(1.0), 0.0, 1.0
-    if whole > room:
+    low, high = 0.0, seconds
+    if lay(high) > room:
         for _ in range(12):
             middle = (low + high) / 2
             low, high = (middle, high) if lay(middle) <= room else (low, middle)
-        whole = lay(low)
+        high = low
+    whole = lay(high)
     shift = _MARGIN_S + rng.uniform(0, max(0.0, room - whole))
     for plan in plans:
         plan.start_s += shift
@@ -366,6 +386,8 @@ __all__ = [
     "ACTION_UNITS",
     "EMOTIONS",
     "INTENSITIES",
+    "MACRO",
+    "MICRO",
     "ONSET_FRACTION",
     "Distractor",
     "Expression",

@@ -213,7 +213,7 @@ def _speak(timeline: Timeline, habits: Habits, rng: np.random.Generator) -> None
             span_s = rng.uniform(0.75, 1.3) / pace_hz
             begin, half_s = syllable - 0.2 * span_s, 0.7 * span_s
             stress = rng.beta(2, 2)
-            open_jaw = 2 * habits.jaw * stress
+            open_jaw = 1.5 * habits.jaw * stress
             jaw = 27 if stress > 0.75 else 26
             units: Peaks = {jaw: (open_jaw, open_jaw), 25: (0.6 * stress,) * 2}
             lean = rng.uniform(0.85, 1.0)

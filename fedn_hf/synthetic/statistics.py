@@ -14,6 +14,8 @@ from ..media_fedn import FednError
 
 # The quantiles that every table below lists, from the smallest value to the largest.
 PROBABILITIES = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
+# Those that videos and corpora are compared at.
+SHOWN = (0.1, 0.25, 0.5, 0.75, 0.9)
 # Zero is a gap and an apex position of its own; the logarithm needs something to hold on to: half a frame at 30 fps.
 _SMALLEST = 1 / 60
 
@@ -52,12 +54,11 @@ class Statistics:
 
     Args:
         macro, micro: [`TypeStatistics`].
-        overlap: Share of the neighbours in time, over all videos, of which the second begins before the end of the
-            first (or in its last frame).
-        overlap_position: Quantiles of where in the first it begins then, 0 at its onset and 1 after its offset.
+        overlaps_per_event: Events that begin before the end of an earlier one (or in its last frame), per event.
+        overlap_position: Quantiles of where in the earlier one they begin, 0 at its onset and 1 after its offset.
         overlapping_events: Share of the events that have a frame in common with another; follows from the former,
             here for comparison.
-        gap_s: Quantiles of the time between neighbours that do not overlap, in seconds.
+        gap_s: Quantiles of the time between an event and the end of all before it, if they do not overlap, in seconds.
         one_sided: Share of the events on one side of the face only.
 
     Example:
@@ -75,7 +76,7 @@ class Statistics:
 
     macro: TypeStatistics
     micro: TypeStatistics
-    overlap: float
+    overlaps_per_event: float
     overlap_position: Table
     overlapping_events: float
     gap_s: Table
@@ -121,7 +122,7 @@ CASME_2 = Statistics(
             "sadness": 1.4,
         },
     ),
-    overlap=0.06489,
+    overlaps_per_event=0.04762,
     overlap_position=(0, 0.007111, 0.03556, 0.05349, 0.1842, 0.5, 0.7037, 0.8549, 0.9249, 0.9307, 0.9322),
     overlapping_events=0.09244,
     gap_s=(0, 0, 0.1067, 0.5467, 2, 6.933, 14.9, 24.47, 35.32, 63.94, 77.17),
@@ -164,7 +165,7 @@ CASME_3 = Statistics(
             "others": 161,
         },
     ),
-    overlap=0.09662,
+    overlaps_per_event=0.07466,
     overlap_position=(0.03704, 0.07595, 0.2757, 0.4005, 0.7586, 0.9706, 0.9882, 0.9949, 0.9966, 0.9985, 0.9991),
     overlapping_events=0.1281,
     gap_s=(0, 0.03333, 0.2333, 0.5, 1.8, 5.567, 14.2, 28.9, 41.94, 74.02, 129.5),
@@ -206,7 +207,7 @@ SAMM_LV = Statistics(
             "others": 38,
         },
     ),
-    overlap=0.2507,
+    overlaps_per_event=0.1773,
     overlap_position=(0, 0, 0.003361, 0.03425, 0.1157, 0.3091, 0.6121, 0.8534, 0.9267, 0.9868, 0.9953),
     overlapping_events=0.2968,
     gap_s=(0, 0, 0.03075, 0.1775, 0.606, 2.519, 6.056, 10.79, 13.89, 21.41, 30.24),
@@ -234,35 +235,44 @@ def draw(table: Table, level: float | np.ndarray) -> float | np.ndarray:
     return np.where(drawn <= _SMALLEST * (1 + 1e-9), 0.0, drawn)
 
 
-def draw_count(mean: float, dispersion: float, level: float) -> int:
-    """The quantile at a level in 0..1 of a negative binomial (Poisson if dispersion is 0) distribution."""
+def draw_counts(mean: float, dispersion: float, levels: np.ndarray) -> np.ndarray:
+    """The quantiles at levels in 0..1 of a negative binomial distribution, or of Poisson's if dispersion is 0."""
     shape = 1 / max(dispersion, 1e-6)
     odds = mean / (shape + mean)
-    log_probability = -shape * math.log1p(mean / shape)
-    count, total = 0, math.exp(log_probability)
-    while total < level and count < 10 * mean + 100:
-        log_probability += math.log((shape + count) / (count + 1) * odds)
-        count += 1
-        total += math.exp(log_probability)
-    return count
+    most = 20 + int(mean + 12 * math.sqrt(mean + dispersion * mean**2) + 12 * dispersion * mean)
+    ratios = (shape + np.arange(most)) / np.arange(1, most + 1) * odds
+    logs = np.concatenate(([-shape * math.log1p(mean / shape)], np.log(ratios))) if mean > 0 else np.zeros(1)
+    return np.searchsorted(np.cumsum(np.exp(np.cumsum(logs))), np.minimum(levels, 1 - 1e-9))
 
 
-def even_level(seed: Sequence[int], dimension: int, index: int = 0) -> float:
+# Irrational steps around the circle, as 64-bit fractions: the golden ratio, and the square root of 2.
+_STEPS = np.array([0x9E3779B97F4A7C15, math.isqrt(2 << 128) % 2**64], np.uint64)
+_PRIMES = (3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101)
+
+
+def even_levels(seed: Sequence[int], stream: int, numbers: np.ndarray) -> np.ndarray:
     """
-    A number in 0..1 for a seed, such that neighbouring seeds (in any of their parts) share the interval evenly.
+    A level in 0..1 for each number, such that those of neighbouring numbers share the interval evenly.
 
     A hundred scripts hold some forty micro-expressions: drawn independently, their count would be off by 16 % and
     their quantiles with it, and no set of that size would be like its corpus. An additive recurrence (Kronecker
-    sequence) with the square roots of primes fills the interval evenly instead. `dimension` (below 4) tells apart what
-    is drawn, `index` the draws of one seed.
+    sequence) fills the interval evenly instead. Even and odd streams (0 to 5) advance in different steps, so that what
+    is drawn from one tells nothing of the other; `seed` says where a stream begins.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from fedn_hf.synthetic.statistics import even_levels
+
+    >>> levels = even_levels((7,), 0, np.arange(100))
+    >>> bool(np.histogram(levels, 10, (0, 1))[0].min() >= 8)
+    True
+    ```
     """
-    level = index * math.isqrt(5 << 128)
-    for part, value in enumerate(seed):
-        level += (value + 1) * math.isqrt(_PRIMES[(4 * part + dimension) % len(_PRIMES)] << 128)
-    return (level % 2**64) / 2**64
-
-
-_PRIMES = (2, 3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
+    begin = sum((value + 1) * math.isqrt(_PRIMES[(6 * i + stream) % 24] << 128) for i, value in enumerate(seed))
+    turned = np.asarray(numbers).astype(np.uint64) * _STEPS[stream % 2] + np.uint64(begin % 2**64)  # wraps around
+    return turned / 2.0**64
 
 
 Event = tuple[str, float, float]  # type, onset and offset in seconds, the offset being the end of its last frame
@@ -278,7 +288,7 @@ def summarise(videos: Iterable[tuple[float, Sequence[Event]]]) -> dict[str, floa
 
     Returns:
         `dict`: per type events_per_minute and duration_s at 0.1, 0.25, 0.5, 0.75 and 0.9; the share of
-        overlapping_events and of overlapping_neighbours; the median of gap_s.
+        overlapping_events, overlaps_per_event, and the median of gap_s.
 
     Example:
 
@@ -297,32 +307,33 @@ def summarise(videos: Iterable[tuple[float, Sequence[Event]]]) -> dict[str, floa
     for kind in ("macro-expression", "micro-expression"):
         durations = [end - onset for _, events in videos for name, onset, end in events if name == kind]
         found[f"{kind} events_per_minute"] = len(durations) / minutes
-        for level in (0.1, 0.25, 0.5, 0.75, 0.9):
+        for level in SHOWN:
             found[f"{kind} duration_s {level}"] = float(np.quantile(durations, level)) if durations else math.nan
-    touched, neighbours, gaps = 0, 0, []
+    touched, overlaps, gaps = 0, 0, []
     for _, events in videos:
         touched += sum(any(a is not b and a[1] < b[2] - 1e-9 and b[1] < a[2] - 1e-9 for b in events) for a in events)
         latest = -math.inf
         for _, onset, end in events:
-            if latest > -math.inf:
-                neighbours += 1
-                gaps += [onset - latest] if onset > latest - 1e-9 else []
+            overlaps += onset < latest - 1e-9
+            gaps += [onset - latest] if -math.inf < latest < onset + 1e-9 else []
             latest = max(latest, end)
-    found["overlapping_events"] = touched / max(1, sum(len(events) for _, events in videos))
-    found["overlapping_neighbours"] = 1 - len(gaps) / max(1, neighbours)
+    count = max(1, sum(len(events) for _, events in videos))
+    found["overlapping_events"] = touched / count
+    found["overlaps_per_event"] = overlaps / count
     found["gap_s 0.5"] = float(np.median(gaps)) if gaps else math.nan
     return found
 
 
 __all__ = [
     "PROBABILITIES",
+    "SHOWN",
     "STATISTICS",
     "BehaviourError",
     "Statistics",
     "TypeStatistics",
     "draw",
-    "draw_count",
-    "even_level",
+    "draw_counts",
+    "even_levels",
     "get_statistics",
     "summarise",
 ]
