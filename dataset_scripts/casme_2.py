@@ -86,10 +86,11 @@ class CasMe2(CorpusBuilder):
         )
 
     def identify(self, path: str) -> tuple[str, str] | None:
+        path = path.lower()
         if self.config.frames == "selected":
-            found = re.search(rf"(?:^|/)s?(\d\d)/(?:\d\d_)?({_EVENT})(?:\.\w+)?$", path)
+            found = re.search(rf"(?:^|/)s?(\d\d)[/_](?:\d\d_)?({_EVENT})(?:\.\w+)?$", path)
         else:
-            found = re.search(r"(?:^|[^\d])0?(\d\d)_(0\d{3})[^/\d]*$", path)
+            found = re.search(r"(?:^|[^\d])0?(\d\d)_(0\d{3})[^/\d.]*(?:\.\w+)?$", path)
         return (f"s{found[1]}_{found[2]}", f"s{found[1]}") if found else None
 
 

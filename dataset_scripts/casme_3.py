@@ -3,7 +3,8 @@
 Part A has a sheet of events (4,206 rows), which exists in two versions, and one of the emotions of its
 micro-expressions; macro-expressions have an objective class (I to VII, by action units) and no emotion. Frame numbers
 are the images' own: they do not begin at 1, and some are missing. Lists name images that do not open, images of poor
-quality, and events that were once wrongly labelled micro-expressions. Depth images are not read.
+quality, and events that were once wrongly labelled micro-expressions; a sheet of blinks (841) is counted in the log.
+Depth images are not read.
 
 Part C has a sheet of onsets and offsets of both types, and one of the emotions of the micro-expressions; no apexes.
 How its videos lie on disk is not known here: any files or folders of images that are named by subject are taken.
@@ -11,6 +12,7 @@ How its videos lie on disk is not known here: any files or folders of images tha
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from .corpus import (
     table,
     text,
 )
-from .quirks import SheetEvent
+from .quirks import CorpusError, SheetEvent
 
 LICENCE = Licence(
     corpus="CAS(ME)^3",
@@ -50,7 +52,7 @@ LICENCE = Licence(
   doi     = {10.1109/TPAMI.2022.3174895}
 }""",
 )
-_PART_A = re.compile(r"(?:^|/)(?:spNO\.?)?0*(\d+)[/_]([a-mA-M])(?:/color)?(?:\.\w+)?$")
+_PART_A = re.compile(r"(?:^|/)(?:spNO\.?)?0*(\d+)[/_]([a-m])(?:/color)?(?:\.\w+)?$", re.IGNORECASE)
 _PART_C = re.compile(r"(?:^|/)(?:spNO\.?|partC\.?|sub|s)?0*(\d{1,2})(?:/color)?(?:\.\w+)?$", re.IGNORECASE)
 _Times = tuple[float | None, float | None, float | None]
 
@@ -87,6 +89,11 @@ class CasMe3(CorpusBuilder):
     licence = LICENCE
     fps = 30.0
 
+    def __init__(self, config_name: str | None = None, **kwargs):
+        super().__init__(config_name, **kwargs)
+        if self.config.sheet_version not in ("v1", "v2"):
+            raise CorpusError(f"sheet_version {self.config.sheet_version!r} was given, expected v1 or v2")
+
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
         books = {path: read_sheets(path) for path in spreadsheets(files)}
         return self._part_c(books) if self.config.name.startswith("part_c") else self._part_a(books)
@@ -116,8 +123,9 @@ class CasMe3(CorpusBuilder):
 
     def _part_a(self, books: dict[Path, list]) -> list[SheetEvent]:
         times = ("subject", "filename", "onset", "apex", "offset")
-        events = self._version(books, *times, "expression type", without="emotion")
-        emotions = self._version(books, *times, "emotion", without="expression type")
+        events = self._version(books, "events", *times, "expression type", without="emotion")
+        emotions = self._version(books, "emotions", *times, "emotion", without="expression type")
+        self._log_blinks(books)
         listed = [
             row for tables in books.values() for rows in tables for row in rows if _headless(rows) and text(row[0])
         ]
@@ -134,15 +142,21 @@ class CasMe3(CorpusBuilder):
             rows += [event] if event else []
         return self._with_emotions(rows, emotions)
 
-    def _version(self, books: dict[Path, list], *columns: str, without: str = "") -> list[dict]:
+    def _version(self, books: dict[Path, list], what: str, *columns: str, without: str = "") -> list[dict]:
         """Rows of the sheet that has the columns; of several, of the version that is wanted, else of the last."""
-        found = {}
-        for path, tables in books.items():
-            for rows in (table(rows, *columns) for rows in tables):
-                if rows and without not in rows[0]:
-                    found.setdefault(path.name.lower(), rows)
+        found = {path.name.lower(): rows for path, rows in _sheets(books, *columns) if without not in rows[0]}
         wanted = [name for name in found if self.config.sheet_version in name]
-        return found[(wanted or sorted(found))[-1]] if found else []
+        if found and not wanted:
+            self.quirks.meet("version_missing", f"{self.config.sheet_version} of the {what}: {max(found)} is read")
+        return found[max(wanted or found)] if found else []
+
+    def _log_blinks(self, books: dict[Path, list]) -> None:
+        """Every version of the sheet of events comes with the same second sheet; it is counted once."""
+        columns = ("subject", "filename", "onset", "offset")
+        sheets = (rows for _, rows in _sheets(books, *columns) if "apex" not in rows[0])
+        for row in next(sheets, []):
+            subject, letter, onset, offset = (text(row[column]) for column in columns)
+            self.quirks.meet("blinks", f"{subject}_{letter.lower()}, {onset} {offset}")
 
     def _letter(self, row: dict) -> str:
         letter = text(row["filename"])
@@ -178,8 +192,8 @@ class CasMe3(CorpusBuilder):
         return joined
 
     def _part_c(self, books: dict[Path, list]) -> list[SheetEvent]:
-        events = self._version(books, "subject", "onset", "offset", "exp_type")
-        emotions = self._version(books, "sub", "onset", "offset", "au", "emotion")
+        _, events = next(_sheets(books, "subject", "onset", "offset", "exp_type"), (None, []))
+        _, emotions = next(_sheets(books, "sub", "onset", "offset", "au", "emotion"), (None, []))
         micro = {(text(row["sub"]), number(row["onset"]), number(row["offset"])): row for row in emotions}
         rows = []
         for row in events:
@@ -191,6 +205,14 @@ class CasMe3(CorpusBuilder):
             if self.quirks.meet("emotion_sheet_alone", event.where) == "keep":
                 rows.append(event)
         return rows
+
+
+def _sheets(books: dict[Path, list], *columns: str) -> Iterator[tuple[Path, list[dict]]]:
+    """Every sheet that has the columns and any rows, with its file."""
+    for path, tables in books.items():
+        for rows in (table(rows, *columns) for rows in tables):
+            if rows:
+                yield path, rows
 
 
 def _times(row: dict) -> _Times:

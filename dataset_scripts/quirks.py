@@ -95,6 +95,14 @@ RULES: dict[str, Rule] = {
             "drop": "leave the event out",
         },
     ),
+    "version_missing": Rule(
+        "no sheet's name has the version that was asked for",
+        {"other": "read the last one there is", "error": "stop"},
+    ),
+    "blinks": Rule(
+        "the sheet lists a blink",
+        {"leave_out": "blinks are no expressions"},
+    ),
     "emotion_sheet_differs": Rule(
         "the sheet of emotions gives the event other frames than the sheet of events",
         {"join": "the event's frames, the other's emotion", "unknown": "no emotion"},

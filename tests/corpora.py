@@ -131,7 +131,8 @@ def casme_3(root: Path) -> Path:
         ["spNO.3", "b", "11", "2", "4", "28+14", "VII", "fear"],
     ]
     write_sheet(root / "CAS(ME)3_part_A_v1.xlsx", [CASME_3_HEADER, *rows[:3]])
-    write_sheet(root / "CAS(ME)3_part_A_v2.xls", [CASME_3_HEADER, *rows], [["Subject", "Filename", "Onset", "Offset"]])
+    blinks = [["Subject", "Filename", "Onset", "Offset"], ["spNO.1", "a", "8", "11"]]
+    write_sheet(root / "CAS(ME)3_part_A_v2.xls", [CASME_3_HEADER, *rows], blinks)
     write_sheet(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", [CASME_3_ME_HEADER, *me])
     wrong = [["spNO.3", "b", 1, "2", "4", "28+14", "VII", "fear"]]
     write_sheet(root / "CAS(ME)3_part_A_wrongly_labeled_me_in_V1.xlsx", wrong)

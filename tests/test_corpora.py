@@ -121,6 +121,7 @@ def test_casme_3_part_a(tree):
         "damaged_frames": 1,
         "poor_frames": 1,
         "frame_gaps": 2,
+        "blinks": 1,
     }
 
 
@@ -151,8 +152,16 @@ def test_casme_3_part_c(tree):
     assert builder.quirks.counts()["emotion_sheet_alone"] == 1
 
 
-def test_casme_3_other_version(tree):
+def test_casme_3_other_version(tree, tmp_path):
     assert len(CasMe3(data_dir=tree("casme_3"), sheet_version="v1").sheet_events()) == 3
+    shutil.copy(Path(tree("casme_3")) / "CAS(ME)3_part_A_v1.xlsx", tmp_path)
+    builder = CasMe3(data_dir=str(tmp_path))
+    assert len(builder.sheet_events()) == 3
+    assert builder.quirks.met["version_missing"] == ["v2 of the events: cas(me)3_part_a_v1.xlsx is read"]
+    with pytest.raises(CorpusError, match="rule version_missing"):
+        CasMe3(data_dir=str(tmp_path), rules={"version_missing": "error"}).sheet_events()
+    with pytest.raises(CorpusError, match="sheet_version 'v3' was given, expected v1 or v2"):
+        CasMe3(data_dir=tree("casme_3"), sheet_version="v3")
 
 
 def test_folder_csv(tree):
@@ -192,6 +201,27 @@ def test_folder_csv_with_a_wrong_row(tmp_path, wrong):
     (tmp_path / "events.csv").write_text(wrong)
     with pytest.raises(CorpusError, match=r"events\.csv, line 2: expected frame numbers and macro or micro"):
         list(FolderCsv(data_dir=str(tmp_path)).clips())
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "path", "expected"),
+    [
+        (CasMe2, "raw", "rawpic/s15/15_0101disgustingteeth", ("s15_0101", "s15")),
+        (CasMe2, "raw", "rawvideo/s15/15_0101disgustingteeth.mp4", ("s15_0101", "s15")),
+        (CasMe2, "raw", "15_0101.avi", ("s15_0101", "s15")),
+        (CasMe2, "raw", "casme_015_0101", ("s15_0101", "s15")),
+        (CasMe2, "raw", "rawpic/s15", None),
+        (CasMe2, "selected", "selectedpic/s15/Anger1_1", ("s15_anger1_1", "s15")),
+        (CasMe2, "selected", "s15_anger1_1.mp4", ("s15_anger1_1", "s15")),
+        (CasMe3, "part_a", "part_A/SPNO.10/J/color", ("spNO.10_j", "spNO.10")),
+        (CasMe3, "part_a", "spNO.1/a.mp4", ("spNO.1_a", "spNO.1")),
+        (CasMe3, "part_a", "spNO.1/a/depth", None),
+        (CasMe3, "part_c", "part_C/04.mp4", ("partC.4", "partC.4")),
+        (SammLv, "raw", "SAMM_longvideos/006_1.mp4", ("006_1", "006")),
+    ],
+)
+def test_folders_and_files_are_known_however_they_are_named(kind, config, path, expected):
+    assert kind(config, data_dir="somewhere").identify(path) == expected
 
 
 LAYOUTS = {
@@ -436,7 +466,8 @@ def test_counts_of_casme_3_part_a():
     assert {row.objective_class for row in rows} == {"I", "II", "III", "IV", "V", "VI", "VII"}
     counts = builder.quirks.counts()
     expected = {"long_micro": 626, "upper_case_name": 5, "emotion_missing": 3346, "emotion_sheet_differs": 4}
-    assert counts == expected | {"overlap": 314, "wrongly_labelled": 15, "onset_before_clip": 2, "spelling": 112}
+    expected |= {"overlap": 314, "wrongly_labelled": 15, "onset_before_clip": 2, "spelling": 112, "blinks": 841}
+    assert counts == expected
 
 
 @needs_sheets
