@@ -211,6 +211,13 @@ def test_same_behaviour_at_any_frame_rate():
             assert abs(one.offset_frame / 25 - other.offset_frame / 200) <= 1 / 25
 
 
+def test_what_falls_between_two_frames_is_not_in_the_video():
+    for seed in range(20):
+        slow, fast = (write_script(seed, 60, fps, "samm_lv") for fps in (4, 100))
+        assert len(slow.expressions) <= len(fast.expressions)
+        assert all(e.onset_frame <= e.apex_frame <= e.offset_frame for e in slow.expressions)
+
+
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("seconds", [2, 5, 11.3])
 def test_short_videos_hold_whole_events(statistics, seconds):

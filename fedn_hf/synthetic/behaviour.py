@@ -7,7 +7,7 @@ lasts as long as the curve of its leading action unit is above `ONSET_FRACTION` 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -163,11 +163,11 @@ def write_script(
     rng = np.random.default_rng([*seed, 1])
     plans = _plan(seed, seconds, corpus, rng)
     intensity = np.zeros(len(timeline.t), np.float32)
-    expressions = [_act(plan, corpus, timeline, intensity, rng) for plan in plans]
+    acted = [(plan, _act(plan, corpus, timeline, intensity, rng)) for plan in plans]
     distract(timeline, Habits.draw(np.random.default_rng([*person, 2])), np.random.default_rng([*seed, 3]))
     return Script(
         fps=fps,
-        expressions=_related(expressions, plans),
+        expressions=_related([(plan, event) for plan, event in acted if event]),
         distractors=tuple(sorted(timeline.distractors, key=lambda d: (d.first_frame, d.last_frame, d.kind))),
         action_units=timeline.action_units(),
         intensity=intensity,
@@ -279,11 +279,10 @@ def _name(plans: list[_Plan], corpus: Statistics, rng: np.random.Generator) -> N
         plan.emotion = emotion(plan.type, before.emotion if near else "")
 
 
-def _related(expressions: list[Expression], plans: list[_Plan]) -> tuple[Expression, ...]:
+def _related(acted: list[tuple[_Plan, Expression]]) -> tuple[Expression, ...]:
     """Say which micro-expressions leak from which macro-expression, and what is smiled over; order by onset."""
-    order = sorted(range(len(plans)), key=lambda i: (expressions[i].onset_frame, expressions[i].offset_frame))
-    related = [expressions[i] for i in order]
-    plans = [plans[i] for i in order]
+    acted = sorted(acted, key=lambda one: (one[1].onset_frame, one[1].offset_frame))
+    plans, related = [plan for plan, _ in acted], [event for _, event in acted]
     for i, event in enumerate(related):
         for j, other in enumerate(related):
             if i == j or event.emotion == other.emotion or other.type != MACRO or event.relation:
@@ -291,16 +290,15 @@ def _related(expressions: list[Expression], plans: list[_Plan]) -> tuple[Express
             apart_s = max(plans[i].start_s, plans[j].start_s) - min(plans[i].end_s, plans[j].end_s)
             smiled_over = other.emotion == "happiness" and plans[i].start_s < plans[j].start_s and apart_s < 0
             if smiled_over or (event.type == MICRO and apart_s < _NEAR_S):
-                facts = {**vars(event), "relation": "masked" if smiled_over else "leak", "partner": j}
-                event = related[i] = Expression(**facts)
+                event = related[i] = replace(event, relation="masked" if smiled_over else "leak", partner=j)
     return tuple(related)
 
 
 # --- what an event looks like -------------------------------------------------------------------------------------
 
 
-def _act(plan: _Plan, corpus: Statistics, timeline: Timeline, intensity: np.ndarray, rng) -> Expression:
-    """Give an event its action units and curves, and read its frames off the curve of the leading unit."""
+def _act(plan: _Plan, corpus: Statistics, timeline: Timeline, intensity: np.ndarray, rng) -> Expression | None:
+    """Give an event its curves, and read its frames off that of the leading unit; None if it falls between two."""
     duration = plan.duration_s
     rise = duration * float(draw(corpus.of(plan.type).apex, rng.random()))
     quickest = min(0.08, 0.4 * duration)
@@ -325,6 +323,8 @@ def _act(plan: _Plan, corpus: Statistics, timeline: Timeline, intensity: np.ndar
             envelope = curve(timeline.t[where])
             intensity[where] = np.maximum(intensity[where], peak * envelope)
     above = where.start + np.flatnonzero(envelope > ONSET_FRACTION)
+    if not len(above):
+        return None
     return Expression(
         type=plan.type,
         emotion=plan.emotion,
