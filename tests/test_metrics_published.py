@@ -207,18 +207,18 @@ class TestSheets:
 
 
 class TestReadme:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def root(self):
         return Path(__file__).resolve().parents[1]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def script(self, root):
         spec = importlib.util.spec_from_file_location("protocols", root / "examples/benchmarks/protocols.py")
         script = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(script)
         return script
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def readme(self, root):
         return (root / "fedn_hf/metrics/README.md").read_text(encoding="utf-8")
 
