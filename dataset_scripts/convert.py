@@ -101,7 +101,8 @@ def prepare(
         _write_all(clips, output, settings, workers, progress)
         _finish(output, settings, builder.licence, clips, log)
     if verify and (problems := find_problems(output)):
-        raise CorpusError("\n".join([f"{output}: {len(problems)} videos are not as they were written", *problems]))
+        cure = "delete their files and run the same command again"
+        raise CorpusError("\n".join([f"{output}: {len(problems)} videos are not as written; {cure}", *problems]))
     return log
 
 

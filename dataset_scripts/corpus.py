@@ -32,12 +32,15 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import datasets
 from datasets import ClassLabel, Features, List, Value, Video
+
+from fedn_hf.media_fedn import VIDEO_FORMATS
 
 from .labels import SCHEMES, TYPES
 from .quirks import CorpusError, Quirks, SheetEvent, to_events
@@ -202,12 +205,29 @@ def image_number(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def count_frames(path: Path) -> int:
-    """Frames of a video file, by its packets: what containers declare is not relied on."""
+@contextmanager
+def opened_video(path: Path) -> Iterator[tuple]:
+    """
+    PyAV's container of a video file and its first video stream, to be decoded by one thread.
+
+    Raises:
+        CorpusError: it does not open, holds no video, or turns out to be damaged while it is read.
+    """
     import av
 
-    with av.open(str(path)) as container:
-        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(container.streams.video[0]))
+    try:
+        with av.open(str(path), options={"format_whitelist": ",".join(sorted(VIDEO_FORMATS))}) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except (av.error.FFmpegError, IndexError, OSError) as error:
+        raise CorpusError(f"{path}: does not open as a video ({error})") from error
+
+
+def count_frames(path: Path) -> int:
+    """Frames of a video file, by its packets: what containers declare is not relied on."""
+    with opened_video(path) as (container, stream):
+        return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
 
 
 def spreadsheets(files: Sequence[Path]) -> list[Path]:
@@ -509,6 +529,7 @@ __all__ = [
     "image_number",
     "natural_key",
     "number",
+    "opened_video",
     "read_sheets",
     "schema",
     "spreadsheets",

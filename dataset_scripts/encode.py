@@ -20,8 +20,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from fedn_hf.media_fedn import IMAGE_FORMATS, VIDEO_FORMATS
+from fedn_hf.media_fedn import IMAGE_FORMATS, MediaError
+from fedn_hf.video_io_fedn import VideoReader
 
+from .corpus import opened_video
 from .quirks import CorpusError
 
 ENCODERS = {"h264": ".mp4", "ffv1": ".mkv", "copy": ".mkv"}
@@ -43,7 +45,7 @@ def write_video(source: Path, images: Sequence[Path] | None, path: Path, fps: fl
     Write one video.
 
     Args:
-        source: a video file, of which all frames are taken, or the folder of the images.
+        source: a video file, of which all frames are taken, turned and stretched as players do, or the images' folder.
         images: the frames in order, or None for a video file.
         path: the file to write, with the suffix that `suffix` gives.
         fps: frames per second.
@@ -62,7 +64,7 @@ def write_video(source: Path, images: Sequence[Path] | None, path: Path, fps: fl
         else:
             _mux_images(images, path, fps)
         return summary(path, hashed=True)
-    frames = _decoded_images(images) if images is not None else decoded(source)
+    frames = _decoded_images(images) if images is not None else _shown(source)
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         digest, count, stream = hashlib.sha256(), 0, None
         for count, rgb in enumerate((_scaled(frame, size) for frame in frames), start=1):
@@ -105,14 +107,18 @@ def suffix(source: Path, images: Sequence[Path] | None, encode: str) -> str:
 
 def decoded(path: Path) -> Iterator[np.ndarray]:
     """All frames of a video file, (height, width, 3) uint8 RGB."""
+    with opened_video(path) as (container, stream):
+        for frame in container.decode(stream):
+            yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+def _shown(path: Path) -> Iterator[np.ndarray]:
+    """All frames of a video file as a player shows them, upright and with square pixels: a new file says neither."""
     try:
-        with av.open(str(path), options={"format_whitelist": ",".join(sorted(VIDEO_FORMATS))}) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-    except (av.error.FFmpegError, IndexError, OSError) as error:
-        raise CorpusError(f"{path}: does not open as a video ({error})") from error
+        for batch in VideoReader(path):
+            yield from batch.frames.numpy()
+    except MediaError as error:
+        raise CorpusError(str(error)) from error
 
 
 def _decoded_images(images: Iterable[Path]) -> Iterator[np.ndarray]:

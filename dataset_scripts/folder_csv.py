@@ -20,6 +20,7 @@ from .corpus import (
     count_frames,
     expression_type,
     number,
+    opened_video,
     text,
 )
 from .labels import TYPES
@@ -124,10 +125,8 @@ class FolderCsv(CorpusBuilder):
 
     def frame_rate(self, path: Path, is_folder: bool) -> float:
         if not is_folder:
-            import av
-
-            with av.open(str(path)) as container:
-                rate = container.streams.video[0].average_rate
+            with opened_video(path) as (_, stream):
+                rate = stream.average_rate
             if rate:
                 return float(rate)
         if not self.fps:

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +29,7 @@ from dataset_scripts.encode import _decoded_images, decoded
 from dataset_scripts.quirks import CorpusError
 from fedn_hf.cli.prepare import prepare as fedn_prepare
 from tests import corpora
+from tests.clips import STEADY, make, read
 
 OPTIONS = {
     "casme_2": {"config": "raw"},
@@ -131,6 +134,29 @@ def test_video_files_are_copied(tmp_path, clip):
     assert (tmp_path / "out/data/one/one.mp4").read_bytes() == (source / "one.mp4").read_bytes()
 
 
+UPRIGHT, CLOCKWISE = (1 << 16, 0, 0, 1 << 16), (0, 1 << 16, -1 << 16, 0)
+
+
+@pytest.mark.parametrize("encode", ["h264", "ffv1"])
+def test_video_files_are_encoded_as_a_player_shows_them(tmp_path, encode):
+    source = tmp_path / "in"
+    source.mkdir()
+    make(source / "wide.mp4", times=STEADY[:9], aspect=Fraction(4, 3))
+    turned = make(source / "turned.mp4", times=STEADY[:9]).read_bytes()
+    start = turned.index(b"tkhd")  # its matrix says how the picture is turned: here a quarter clockwise
+    matrices = (struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) for a, b, c, d in (UPRIGHT, CLOCKWISE))
+    (source / "turned.mp4").write_bytes(turned[:start] + turned[start:].replace(*matrices, 1))
+    (source / "events.csv").write_text("video,onset,offset,type\nwide,4,8,macro\n")
+    prepare("folder_csv", source, tmp_path / "out", encode=encode, verify=True)
+    for name in ("wide", "turned"):
+        (written,) = (tmp_path / "out/data" / name).iterdir()
+        shown, found = read(source / f"{name}.mp4"), read(written)
+        assert found.frames[0].shape == shown.frames[0].shape == {"wide": (48, 85, 3), "turned": (64, 48, 3)}[name]
+        assert found.info.rotation == 0
+        error = max(np.abs(a.astype(int) - b).mean() for a, b in zip(shown.frames, found.frames, strict=True))
+        assert error <= (0 if encode == "ffv1" else 4)
+
+
 # --- Stopped, damaged, changed ---------------------------------------------------------------------------------------
 
 
@@ -187,6 +213,11 @@ def test_verify_finds_what_has_changed(tree, tmp_path, to):
         f"{first.relative_to(output)}: is missing",
         f"{second.relative_to(output)}: has changed since it was written",
     ]
+    again = {"config": "raw", "encode": "ffv1", "to": to, "verify": True}
+    with pytest.raises(CorpusError, match=r"1 videos .* delete their files and run the same command again"):
+        prepare("casme_2", tree("casme_2"), output, **again)
+    second.unlink()
+    prepare("casme_2", tree("casme_2"), output, **again)
 
 
 def test_a_changed_source_is_written_again(tmp_path):

@@ -186,6 +186,15 @@ def test_folder_csv_of_video_files(tmp_path, clip):
     assert triples(found.events) == [(4, None, 20)]
 
 
+@pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n"])
+def test_a_file_that_is_no_video_is_named(tmp_path, content):
+    (tmp_path / "one.mp4").write_bytes(content)
+    (tmp_path / "events.csv").write_text("video,onset,offset,type\none.mp4,4,20,macro\n")
+    for kind, options in ((FolderCsv, {}), (FolderCsv, {"fps": 25.0})):
+        with pytest.raises(CorpusError, match=r"one\.mp4: does not open as a video"):
+            list(kind(data_dir=str(tmp_path), **options).clips())
+
+
 def test_folder_csv_says_what_it_leaves_out(tmp_path, clip, caplog):
     shutil.copy(clip("h264.mp4"), tmp_path / "a.mp4")
     (tmp_path / "events.csv").write_text("video,subject,onset,offset,type\na.mp4,s1,3,9,micro\n")
