@@ -1,4 +1,4 @@
-"""The card of a converted corpus, and the way to the Hub, which is shut for corpora that may not be passed on."""
+"""The card of a converted corpus."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -8,15 +8,10 @@ import yaml
 
 from .corpus import Licence, natural_key
 from .labels import SCHEMES
-from .quirks import CorpusError
 
 _WORDS = Path(__file__).with_name("card.md")
 _TAGS = ["facial-expression-detection", "micro-expression", "macro-expression", "spotting", "affective-computing"]
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
-
-
-class LicenceError(CorpusError):
-    """Something that the licence of a corpus forbids."""
 
 
 def make_card(settings: dict, licence: Licence, rows: list[dict], log: dict[str, dict]) -> str:
@@ -52,54 +47,6 @@ def make_card(settings: dict, licence: Licence, rows: list[dict], log: dict[str,
     )
     header = yaml.safe_dump(_header(settings, licence, rows, title), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n{body.rstrip()}\n"
-
-
-def push(
-    folder: str | Path, repo_id: str, *, private: bool = True, force: bool = False, token: str | None = None
-) -> str:
-    """
-    Upload a converted corpus to a dataset repository of the Hub.
-
-    Args:
-        folder: what `dataset_scripts.convert.prepare` wrote.
-        repo_id: "name/of-dataset".
-        private: whether only its owner may see the repository.
-        force: upload although the licence forbids to pass the corpus on; for those who have leave in writing.
-        token: of the account; None takes the one of `hf auth login` or HF_TOKEN.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        LicenceError: the licence forbids it, or the repository is public although a private one was asked for.
-        CorpusError: not a finished conversion.
-    """
-    from huggingface_hub import HfApi
-
-    from .convert import read_settings
-
-    folder = Path(folder)
-    settings, licence = read_settings(folder)
-    if not (folder / "README.md").exists():
-        raise CorpusError(f"{folder}: the conversion is not finished; run the same command again")
-    if not licence.may_be_published and not force:
-        raise LicenceError(
-            f"{licence.corpus} may not be passed on, not even in a private repository, whose host is a third party. "
-            f"Terms: {licence.terms} {licence.page} Have you leave in writing? Then force it"
-        )
-    api = HfApi(token=token)
-    name = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
-    if private and not api.dataset_info(name).private:
-        raise LicenceError(f"{name} exists and is public; make it private in its settings, or choose another name")
-    return str(
-        api.upload_folder(
-            repo_id=name,
-            repo_type="dataset",
-            folder_path=folder,
-            ignore_patterns=[".convert/**"],
-            commit_message=f"{settings['corpus']}, {len(list((folder / 'data').rglob('*.*')))} files",
-        )
-    )
 
 
 def _header(settings: dict, licence: Licence, rows: list[dict], title: str) -> dict:
@@ -179,4 +126,4 @@ def _quirks(log: dict[str, dict]) -> str:
     return "\n".join(lines) if log else "None were met."
 
 
-__all__ = ["LicenceError", "make_card", "push"]
+__all__ = ["make_card"]

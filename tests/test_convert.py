@@ -21,11 +21,12 @@ from datasets import Dataset, load_dataset
 from typer.testing import CliRunner
 
 from dataset_scripts import convert
-from dataset_scripts.cards import LicenceError, push
 from dataset_scripts.casme_2 import CasMe2
 from dataset_scripts.convert import CORPORA, find_problems, prepare
 from dataset_scripts.corpus import cast, frame_paths, schema
 from dataset_scripts.encode import _decoded_images, decoded
+from dataset_scripts.push import LicenceError, push
+from dataset_scripts.push import main as push_command
 from dataset_scripts.quirks import CorpusError
 from fedn_hf.cli.prepare import prepare as fedn_prepare
 from tests import corpora
@@ -312,14 +313,16 @@ def test_card(tree, tmp_path, name):
 
 
 class FakeApi:
-    """What `push` asks of `HfApi`; the repository "somebody/public" was there before."""
+    """What `push` asks of `HfApi`; "somebody/public" was there before, "somebody/nowhere" is out of reach."""
 
     calls: list
 
-    def __init__(self, token=None):
-        self.token = token
+    def __init__(self, **options):
+        pass
 
     def create_repo(self, repo_id, **options):
+        if repo_id == "somebody/nowhere":
+            raise ConnectionError("no network")
         FakeApi.calls.append(("create_repo", repo_id, options))
         return SimpleNamespace(repo_id=repo_id)
 
@@ -364,6 +367,19 @@ def test_push_of_own_videos(tree, tmp_path, api):
         push(tmp_path / "out", "somebody/mine")
 
 
+def test_the_command_pushes(tree, tmp_path, api, capsys):
+    prepare("samm_lv", tree("samm_lv"), tmp_path / "licensed")
+    prepare("folder_csv", tree("folder_csv"), tmp_path / "own", fps=30.0)
+    assert push_command([str(tmp_path / "licensed"), "somebody/corpus"]) == 1 and api.calls == []
+    assert "error: SAMM Long Videos may not be passed on" in capsys.readouterr().err
+    assert push_command([str(tmp_path / "licensed"), "somebody/corpus", "--force"]) == 0
+    assert push_command([str(tmp_path / "own"), "somebody/mine", "--public"]) == 0
+    assert capsys.readouterr().out == "https://hub/commit/1\n" * 2
+    assert push_command([str(tmp_path / "own"), "somebody/nowhere"]) == 1
+    assert "error: somebody/nowhere: the Hub cannot be reached" in capsys.readouterr().err
+    assert [options["private"] for call, _, options in api.calls if call == "create_repo"] == [True, False]
+
+
 def test_no_corpus_is_downloaded(tmp_path):
     with pytest.raises(CorpusError, match="Nothing is downloaded: sign the licence agreement"):
         CasMe2(data_dir=str(tmp_path / "none"), cache_dir=str(tmp_path / "cache")).download_and_prepare()
@@ -375,5 +391,12 @@ def test_fedn_prepare(tree, tmp_path):
     given = ["casme_2", str(tree("casme_2")), str(tmp_path / "out"), "--config", "raw", "--rule", "offset_zero=drop"]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "1  offset_zero -> drop" in done.output
+    given = ["folder_csv", str(tree("folder_csv")), str(tmp_path / "own"), "--fps", "25", "--first-frame", "1"]
+    assert CliRunner().invoke(app, given).exit_code == 0
+    rows = [json.loads(line) for line in (tmp_path / "own/metadata.jsonl").read_text().splitlines()]
+    assert [row["events"][0]["onset"] for row in rows] == [1, 0] and rows[0]["fps"] == 25
+    given = ["casme_3", str(tree("casme_3")), str(tmp_path / "v1"), "--sheet-version", "v1"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0 and "1  version_missing -> other" in done.output
     done = CliRunner().invoke(app, ["casme_2", str(tmp_path / "none"), str(tmp_path / "other")])
     assert done.exit_code == 1 and "sign the licence agreement" in done.output

@@ -18,6 +18,10 @@ def prepare(
     rule: Annotated[list[str] | None, typer.Option(help="What to do about a quirk, such as overlap=drop.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
     fps: Annotated[float | None, typer.Option(help="Of folders of images of folder_csv.")] = None,
+    first_frame: Annotated[
+        int | None, typer.Option(help="Number of the first frame in the table of folder_csv: 0 or 1.")
+    ] = None,
+    sheet_version: Annotated[str | None, typer.Option(help="Of part A of casme_3: v2 or v1.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read everything again and compare.")] = False,
 ) -> None:
     """Convert CAS(ME)^2, CAS(ME)^3, SAMM-LV or your own videos for training.
@@ -33,7 +37,7 @@ def prepare(
 
     errors = Console(stderr=True, soft_wrap=True)
     rules = dict(words.partition("=")[::2] for words in rule or ())
-    options = {} if fps is None else {"fps": fps}
+    options = {"fps": fps, "first_frame": first_frame, "sheet_version": sheet_version}
     try:
         with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
             task = bar.add_task(corpus, total=None)
@@ -50,7 +54,7 @@ def prepare(
                 workers=workers,
                 verify=verify,
                 progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
-                **options,
+                **{name: value for name, value in options.items() if value is not None},
             )
     except CorpusError as error:
         errors.print(f"error: {error}", markup=False)
