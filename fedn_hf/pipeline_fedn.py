@@ -138,6 +138,7 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             raise ValueError(f"unknown parameter {', '.join(unknown)}; there is {', '.join(sorted(known | {'hook'}))}")
         if hook is not None and not callable(hook):
             raise ValueError(f"hook must be a function, got {type(hook).__name__}")
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}  # None stands for the default
         self._check(**kwargs)
         settings = {name: kwargs[name] for name in _POSTPROCESS if name in kwargs}
         post = {**settings, **{name: kwargs[name] for name in _RETURN if name in kwargs}}
@@ -159,11 +160,14 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         if others.get("return_annotation"):
             _home("annotation")
         check_faces(faces)
+        for name, value in (("start_s", start_s), ("end_s", end_s)):
+            if value is not None and not (isinstance(value, numbers.Real) and not math.isnan(value)):
+                raise ValueError(f"{name} must be a number of seconds, got {value!r}")
         if end_s is not None and end_s <= (start_s or 0.0):
             raise ValueError(f"end_s must lie after start_s, got start_s={start_s!r}, end_s={end_s!r}")
         chosen("types", types, config.expression_types)
         chosen("labels", labels, _labels(config))
-        check_settings(**{name: others[name] for name in _POSTPROCESS if others.get(name) is not None})
+        check_settings(**{name: others[name] for name in _POSTPROCESS if name in others})
 
     def __call__(self, inputs: Any, **kwargs):
         """Detect the expressions in a video, or in several; see the class."""
@@ -181,8 +185,8 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Stack crops, not videos: the loader sees one step at a time. What must be kept between steps lives here."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
         preprocess_params = {**preprocess_params, "batch_size": batch_size}
         forward_params = {**forward_params, "passing": {}, "batch_size": batch_size}
         return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
@@ -238,10 +242,8 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             for step in self._steps(source, batch_size, reading, allow_url):
                 yield {"is_first": is_first, **step}
                 is_first = False
-        except (FednError, ValueError) as error:
-            if not isinstance(error, MediaError):  # the errors of arguments do not know which video they came with
-                error = MediaError(_name(video), str(error).replace("native_fps", "fps"))  # its name here
-            yield {"is_first": is_first, "is_last": True, "error": error}
+        except Exception as error:  # a fault of ours or of a library, too, must not cost the other videos
+            yield {"is_first": is_first, "is_last": True, "error": _media_error(video, error)}
 
     def _steps(
         self, source: "VideoSource", batch_size: int, reading: dict, allow_url: bool
@@ -542,6 +544,17 @@ def _name(given: Any) -> str:
     if isinstance(given, (str, PathLike)):
         return fspath(given)
     return str(getattr(given, "name", f"<{type(given).__name__}>"))
+
+
+def _media_error(video: Any, error: Exception) -> MediaError:
+    """The errors of arguments, and of what nobody expected, do not know which video they came with."""
+    if isinstance(error, MediaError):
+        return error
+    is_ours = isinstance(error, (FednError, ValueError))
+    reason = str(error) if is_ours else f"unexpected {type(error).__name__}: {error}"
+    named = MediaError(_name(video), reason.replace("native_fps", "fps"))  # its name here
+    named.__cause__ = error
+    return named
 
 
 def _are_many(inputs: Any) -> bool:

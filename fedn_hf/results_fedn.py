@@ -7,6 +7,7 @@
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -267,6 +268,11 @@ def check_settings(
     nms: str = "soft",
 ) -> None:
     """Raise a `ValueError` that quotes the value for settings that no result could follow."""
+    given = {"min_duration_s": min_duration_s, "max_duration_s": max_duration_s}
+    given |= {} if score_threshold is None else {"score_threshold": score_threshold}
+    for name, value in given.items():
+        if not isinstance(value, Real):
+            raise ValueError(f"{name} must be a number, got {value!r}")
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must lie between 0 and 1, got {score_threshold!r}")
     if not 0 <= min_duration_s <= max_duration_s:
@@ -282,7 +288,7 @@ def chosen(name: str, wanted: str | Collection[str] | None, known: list[str]) ->
     """One name or several as a set, `None` for all; a `ValueError` if one of them is not known."""
     if wanted is None:
         return None
-    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    names = {wanted} if isinstance(wanted, str) or not isinstance(wanted, Collection) else set(wanted)
     if names - set(known):
         unknown = ", ".join(sorted(map(str, names - set(known))))
         raise ValueError(f"{name} must be among {', '.join(known) or 'none (the network has none)'}, got {unknown}")

@@ -319,6 +319,18 @@ def test_a_bad_file_does_not_stop_the_others(detect, film, frames, tmp_path, cap
     assert reasons[3].startswith("<ndarray>: <array> carries no times: pass fps, its rate")
 
 
+def test_what_no_library_expects_costs_one_video(detect, film, frames):
+    """Whatever it is, and in whose code: the others are done, and the error says which video it was."""
+    empty, cell = {"video": frames[:, :0], "fps": FPS}, {"path": "a.mkv", "bytes": "no bytes"}
+    *bad, good = detect([empty, cell, film], **EVERYTHING)
+    assert good == detect(film, **EVERYTHING)
+    assert [str(error).partition(":")[0] for error in bad] == ["<ndarray>", "a.mkv"]
+    assert all(isinstance(error, MediaError) and "unexpected" in error.reason for error in bad)
+    with pytest.raises(MediaError, match=r"a\.mkv: unexpected TypeError") as caught:
+        detect(cell)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
 @pytest.mark.parametrize(
     "bad", ["absent.mp4", b"nothing", 3.5, {"path": None, "bytes": None}, {}, {"video": "a.mp4", "fps": "25"}]
 )
@@ -417,6 +429,13 @@ def test_the_hook_sees_progress_and_the_result(detect, film):
     assert completed == sorted(completed) and completed[-1] == progress[-1][3] == 120 and len(completed) >= 3
 
 
+def test_none_is_the_default(detect, film):
+    names = ("start_s", "end_s", "fps", "faces", "score_threshold", "types", "labels", "nms", "return_raw", "hook")
+    nothing = dict.fromkeys((*names, "min_duration_s", "max_duration_s"))
+    sure = make_pipeline(score_threshold=0.005)
+    assert sure(film, **nothing) == sure(film) != []
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -428,7 +447,12 @@ def test_the_hook_sees_progress_and_the_result(detect, film):
         ({"labels": "joy"}, "labels must be among happiness, .*got joy"),
         ({"faces": "both"}, 'faces must be "largest", "all" or a rank from 0'),
         ({"start_s": 2.0, "end_s": 1.0}, r"end_s must lie after start_s, got start_s=2\.0, end_s=1\.0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"start_s": "0:30"}, "start_s must be a number of seconds, got '0:30'"),
+        ({"end_s": float("nan")}, "end_s must be a number of seconds, got nan"),
+        ({"max_duration_s": "1"}, "max_duration_s must be a number, got '1'"),
+        ({"types": 0}, "types must be among macro-expression, micro-expression, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 on, got 0"),
+        ({"batch_size": 1.5}, r"batch_size must be a whole number from 1 on, got 1\.5"),
         ({"return_raw": True, "return_curve": True}, "only one of return_annotation, return_curve, return_raw"),
     ],
 )

@@ -73,6 +73,9 @@ def test_thresholds_and_filters(detections):
         ({"types": "macro"}, "types must be among macro-expression, micro-expression, got macro"),
         ({"labels": ["anger", "joy"]}, "labels must be among happiness, anger, got joy"),
         ({"min_duration_s": 2, "max_duration_s": 1}, "min_duration_s=2, max_duration_s=1"),
+        ({"score_threshold": "0.3"}, r"score_threshold must be a number, got '0\.3'"),
+        ({"max_duration_s": None}, "max_duration_s must be a number, got None"),
+        ({"labels": 3}, "labels must be among happiness, anger, got 3"),
         ({"nms": "none"}, "nms must be"),
     ],
 )
