@@ -350,6 +350,7 @@ class ModelCard:
         if absent:
             raise CardError(f"expected a FednConfig, got {type(config).__name__} without {', '.join(absent)}")
         facts = {name: getattr(config, name) for name in names}
+        facts["score_threshold"] = getattr(config, "score_threshold", None)
         heads = getattr(config, "heads", "joint")
         if heads == "spotting":
             facts["id2label"] = {}  # the class map is there, but no output for it

@@ -442,6 +442,12 @@ def test_save_is_whole_or_nothing(tmp_path, monkeypatch):
     assert os.listdir(path.parent) == ["README.md"]
 
 
+def test_the_threshold_is_that_of_the_network():
+    card = ModelCard.from_config(FednConfig.preset("compact", score_threshold=0.37))
+    assert "**Default score threshold:** 0.37" in card.render()
+    assert "**How it was chosen:** not stated" in card.render()
+
+
 def test_config_is_duck_typed():
     config = SimpleNamespace(
         id2label={0: "joy"}, expression_types=["macro"], window_size=64, frame_rate=100, image_size=64
