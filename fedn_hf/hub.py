@@ -35,7 +35,7 @@ REFUSED_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz", ".h5", ".hdf5", ".keras"}
 ) | frozenset({".pb", ".msgpack", ".onnx", ".ot", ".gguf", ".ggml", ".tflite", ".mat", ".pyc"})
 HOW_TO_MAKE = "make it with pipeline.save_pretrained(folder)"
-LOG_IN = "run `hf auth login`, or pass token="
+LOG_IN = "run `hf auth login`, or pass a token"
 
 
 class CheckpointError(FednError):
@@ -103,6 +103,8 @@ def check_checkpoint(folder: str | Path) -> None:
     if not (folder / WEIGHTS).is_file() and (folder / WEIGHTS_INDEX).is_file():
         shards = _values(_read_json(folder, WEIGHTS_INDEX).get("weight_map"))
         weights = sorted({str(name) for name in shards}) or [WEIGHTS]
+        if outside := [name for name in weights if not re.fullmatch(r"[\w.-]+\.safetensors", name)]:
+            raise CheckpointError(folder, f"{WEIGHTS_INDEX} names {outside[0]}, which is no file beside it")
     code = _code_files(folder, _named_modules(folder))
     missing = [name for name in dict.fromkeys((*REQUIRED, *weights, *code)) if not (folder / name).is_file()]
     if missing:

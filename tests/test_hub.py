@@ -381,6 +381,17 @@ def test_all_shards_must_be_there(tmp_path):
         check_checkpoint(sharded)
 
 
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "sub/model.safetensors", ".."])
+def test_an_index_cannot_point_out_of_the_folder(tmp_path, name):
+    """Else half a checkpoint would count as whole, and somebody's index could have any file here opened."""
+    sharded = checkpoint(tmp_path / "sharded", shards=2)
+    checkpoint(tmp_path / "other")
+    index = sharded / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"weight.1": name}}))
+    with pytest.raises(CheckpointError, match=r"index\.json names .*, which is no file beside it"):
+        check_checkpoint(sharded)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
