@@ -217,6 +217,11 @@ class HubServer:
         monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
         monkeypatch.setitem(progress_bar_states, "_global", False)
 
+    def environment(self, home: Path, token: str | None = token) -> dict[str, str]:
+        """What makes the client of another process talk to this server, with its cache in `home`."""
+        found = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+        return found | {"NO_PROXY": "127.0.0.1,localhost"} | ({"HF_TOKEN": token} if token else {})
+
     def run_python(
         self, code: str, *args: object, home: Path, token: str | None = token, with_package: bool = True, **env: str
     ) -> str:
@@ -225,9 +230,7 @@ class HubServer:
         `with_package=False` keeps fedn_hf off its path, to show that a checkpoint brings its own code.
         """
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        clean |= {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
-        clean |= {"NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        clean |= {"HF_TOKEN": token} if token else {}
+        clean |= self.environment(home, token) | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         if with_package:
             clean["PYTHONPATH"] = str(ROOT)
         else:

@@ -309,10 +309,19 @@ def test_results_of_another_video_are_not_lost(checkpoint, clip, tmp_path, monke
     first = (tmp_path / "out" / "a.json").read_bytes()
     for more in ([], ["--skip-existing"]):
         ran = fedn("detect", "P2/a.mp4", *options, *more)
-        assert ran.exit_code == 2 and "a.json holds the results of P1/a.mp4" in ran.stderr
+        assert ran.exit_code == 2 and f"a.json holds the results of {tmp_path / 'P1' / 'a.mp4'}" in ran.stderr
     assert (tmp_path / "out" / "a.json").read_bytes() == first
     assert fedn("detect", tmp_path / "P1" / "a.mp4", *options).exit_code == 0
     assert fedn("postprocess", "out", "-o", "out").exit_code == 0
+    # From inside the folders both are called a.mp4.
+    options = ["--model", checkpoint, "--end", "0.5", "--save-raw", "--format", "csv", "-o", "../raw"]
+    for subject, code in (("P1", 0), ("P2", 2), ("P1", 0)):
+        monkeypatch.chdir(tmp_path / subject)
+        assert fedn("detect", "a.mp4", *options).exit_code == code
+    monkeypatch.chdir(tmp_path / "P2")
+    ran = fedn("detect", "a.mp4", "--model", checkpoint, "--end", "0.5", "-o", "../out")
+    assert ran.exit_code == 2 and "a.json holds the results of" in ran.stderr
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["video"]["codec"] == "h264"
 
 
 def test_a_face_of_a_rank_that_is_not_there(checkpoint, short):
@@ -445,6 +454,27 @@ def test_push_and_pull(monkeypatch, tmp_path):
     assert asked[0] == ((Path("folder"), "me/model"), {"private": True, "token": "t", "revision": None})
     assert fedn("pull", "me/model", "-o", "here", "--revision", "v1").stdout == f"{tmp_path}\n"
     assert asked[1] == (("me/model",), {"revision": "v1", "token": None, "folder": Path("here")})
+
+
+def test_to_the_hub_and_back(hub, checkpoint, short, tmp_path):
+    """The commands as processes, on a Hub of our own; where nobody looks they draw no bars."""
+    environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("HF_")}
+    environment |= hub.environment(tmp_path / "home")
+
+    def run(*arguments):
+        command = [*COMMAND, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    pushed = run("push", checkpoint, "user/detector", "--private")
+    assert (pushed.returncode, pushed.stderr) == (0, "")
+    assert pushed.stdout.strip().endswith(hub.repos["user/detector"].at().sha) and hub.repos["user/detector"].private
+    pulled = run("pull", "user/detector", "-o", "here")
+    assert (pulled.returncode, pulled.stdout, pulled.stderr) == (0, "here\n", "")
+    for path in checkpoint.iterdir():
+        assert (tmp_path / "here" / path.name).read_bytes() == path.read_bytes()
+    detected = run("detect", short, "--model", "user/detector", *LOW)
+    assert (detected.returncode, detected.stderr) == (0, "")
+    assert detected.stdout == fedn("detect", short, "--model", checkpoint, *LOW).stdout
 
 
 @pytest.mark.parametrize(("error", "code"), [(CheckpointError("f", "is empty"), 1), (FednError("f: is empty"), 2)])

@@ -14,7 +14,7 @@ from rich.console import RenderableType
 
 from ..media_fedn import FednError, MediaError
 from ..progress import ProgressHook
-from .inputs import RAW_SUFFIX, Item
+from .inputs import RAW_SUFFIX, Item, is_url
 from .terminal import INTERRUPTED, SOME_FAILED, UsageError, say, say_error
 
 FORMATS = ("json", "csv")
@@ -63,22 +63,23 @@ class Results:
         suffixes = [*([RAW_SUFFIX] if self.keeps_raw else []), *(f".{name}" for name in self.formats)]
         return [Path(f"{self.folder / item.name}{suffix}") for suffix in suffixes]
 
-    def check_free(self, item: Item, video: str) -> None:
+    def check_free(self, item: Item, source: str) -> None:
         """
-        Make sure that the results of another video of this name are not lost, which a loop over folders would do.
+        Make sure that the results of another video of this name are not lost, which a loop over folders would do. Of
+        the kinds of files only CSV does not say whose it is.
+
+        Args:
+            source: where this item's video lies, as `source_of` gives it.
 
         Raises:
             FednError: they are where this video's would go.
         """
         for path in self.paths(item):
-            if path.suffix != ".json":
-                continue
             try:
-                other = json.loads(path.read_text(encoding="utf-8"))["video"]["path"]
-                is_same = other == video or not os.path.exists(other) or os.path.samefile(other, video)
-            except (OSError, ValueError, KeyError, TypeError):  # no results of ours
+                other = _source_in(path)
+            except (FednError, OSError, ValueError, LookupError, TypeError, AttributeError):  # no results of ours
                 continue
-            if not is_same:
+            if other is not None and _differ(other, source):
                 raise FednError(f"{path} holds the results of {other}; choose another folder with -o")
 
     def write(self, item: Item, annotation, raw) -> None:
@@ -92,6 +93,31 @@ class Results:
                     annotation.write(path)
             except Exception as error:
                 raise FednError(f"{path} cannot be written ({_reason(error)})") from error
+
+
+def source_of(path: str) -> str:
+    """Where a video lies, whichever folder a command is run from: a URL as it is, a path from the root on."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
+def _source_in(path: Path) -> str | None:
+    """Of which video a file of results is."""
+    if path.suffix == ".json":
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return known["provenance"].get("source", known["video"]["path"])
+    if path.name.endswith(RAW_SUFFIX):
+        from ..results_fedn import FednDetections
+
+        known = FednDetections.load(path)
+        return known.provenance.get("source", known.video["path"])
+    return None
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether these are two videos that are both there; one that has gone has probably only been moved."""
+    if one == other or is_url(one) or is_url(other):
+        return one != other
+    return os.path.exists(one) and not (os.path.exists(other) and os.path.samefile(one, other))
 
 
 def go_through(
@@ -189,4 +215,4 @@ def _reason(error: Exception, source: str = "") -> str:
     return " ".join(words.removeprefix(f"{source}: ").split())
 
 
-__all__ = ["FORMATS", "Results", "go_through"]
+__all__ = ["FORMATS", "Results", "go_through", "source_of"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error
+from .terminal import SOME_FAILED, UsageError, say, say_error, show_download_bars_to_people
 
 Repo = Annotated[str, typer.Argument(metavar="REPO", help='"name/of-model" on the Hub.', show_default=False)]
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a model on the Hub.")]
@@ -61,6 +61,7 @@ def _hub_errors() -> Iterator[None]:
     from ..hub import CheckpointError
     from ..media_fedn import FednError
 
+    show_download_bars_to_people()
     try:
         yield
     except CheckpointError as error:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .batch import Results, go_through
+from .batch import Results, go_through, source_of
 from .inputs import Item, find_raw, find_videos, is_image_folder
-from .terminal import UsageError, describe_annotation
+from .terminal import UsageError, describe_annotation, show_download_bars_to_people
 
 
 def detect(
@@ -86,10 +86,13 @@ def _detect(
     options.check_names(settings, config.expression_types, known_labels)
 
     def work(item: Item, hook) -> list:
-        results.check_free(item, item.source)
+        source = source_of(item.source)
+        results.check_free(item, source)
         if skip_existing and all(path.exists() for path in results.paths(item)):
             return [f"{item.source}: skipped, its results are there"]
-        return _finish(item, pipeline(item.source, return_raw=True, hook=hook, **reading), settings, results)
+        raw = pipeline(item.source, return_raw=True, hook=hook, **reading)
+        raw.provenance["source"] = source
+        return _finish(item, raw, settings, results)
 
     go_through(items, work, results)
 
@@ -127,7 +130,7 @@ def postprocess(
     def work(item: Item, hook) -> list:
         detections = FednDetections.load(item.source)
         options.check_names(settings, detections.types, detections.labels)
-        results.check_free(item, detections.video["path"])
+        results.check_free(item, detections.provenance.get("source", detections.video["path"]))
         return _finish(item, detections, settings, results)
 
     go_through(items, work, results)
@@ -160,7 +163,8 @@ def _load(model: str | Path | None, revision: str | None, device: str | None):
     from ..media_fedn import FednError
 
     # What matters of it is said under each table, and in the error.
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # of loading weights, and with it of downloads
+    show_download_bars_to_people()
     for library in ("fedn_hf", "huggingface_hub", "transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)
     try:

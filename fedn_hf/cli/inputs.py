@@ -45,7 +45,7 @@ def find_videos(arguments: list[str], allow_url: bool) -> list[Item]:
     Raises:
         UsageError: there is none.
     """
-    urls = [argument for argument in arguments if _URL.match(argument)]
+    urls = [argument for argument in arguments if is_url(argument)]
     if urls and not allow_url:
         raise UsageError(f"{urls[0]}: URLs are opened only with --allow-url")
     return _named(_found(arguments, _videos_in, "videos"), lambda path: Path(path).stem)
@@ -56,6 +56,10 @@ def find_raw(arguments: list[str]) -> list[Item]:
     return _named(_found(arguments, _raw_in, f"files named *{RAW_SUFFIX}"), _raw_stem)
 
 
+def is_url(path: str) -> bool:
+    return _URL.match(path) is not None
+
+
 def is_image_folder(item: Item) -> bool:
     return item.reason is None and os.path.isdir(item.source)
 
@@ -64,14 +68,14 @@ def _found(arguments: list[str], in_folder: Callable[[str], list[str]], what: st
     found: dict[str, _Found] = {}
     for argument in arguments:
         for one in _expand(argument, in_folder, what):
-            found.setdefault(one.path if _URL.match(one.path) else os.path.abspath(one.path), one)
+            found.setdefault(one.path if is_url(one.path) else os.path.abspath(one.path), one)
     if all(one.reason for one in found.values()):
         raise UsageError("\n".join(f"{one.path}: {one.reason}" for one in found.values()))
     return list(found.values())
 
 
 def _expand(argument: str, in_folder: Callable[[str], list[str]], what: str) -> list[_Found]:
-    if _URL.match(argument):
+    if is_url(argument):
         return [_Found(argument)]
     path = argument if os.path.exists(argument) else os.path.expanduser(argument)
     if os.path.isdir(path):
@@ -124,14 +128,14 @@ def _named(found: list[_Found], stem: Callable[[str], str]) -> list[Item]:
     Give every file's results a name of their own. Folders are kept below the common parent of all that was asked for;
     where two in a folder differ in their suffix only, it stays.
     """
-    here = [os.path.abspath(one.root) for one in found if not one.reason and not _URL.match(one.path)]
+    here = [os.path.abspath(one.root) for one in found if not one.reason and not is_url(one.path)]
     try:
         base = os.path.commonpath(here) if here else None
     except ValueError:
         raise UsageError("these lie on several drives, so results have no common place; name those of one") from None
     short, full = [], []
     for one in found:
-        if _URL.match(one.path):
+        if is_url(one.path):
             last = re.split(r"[?#]", one.path)[0].rstrip("/").rpartition("/")[2]
             place, file = "", re.sub(r'[\\:*"<>|]', "_", last) or "video"
         else:
@@ -165,4 +169,4 @@ def _natural_key(path: str) -> list[list[tuple[int, int, str]]]:
     ]
 
 
-__all__ = ["RAW_SUFFIX", "VIDEO_SUFFIXES", "Item", "find_raw", "find_videos", "is_image_folder"]
+__all__ = ["RAW_SUFFIX", "VIDEO_SUFFIXES", "Item", "find_raw", "find_videos", "is_image_folder", "is_url"]

@@ -30,6 +30,15 @@ def _console(stream) -> Console:
     return Console(file=stream, width=None if stream.isatty() else 200)
 
 
+def show_download_bars_to_people() -> None:
+    """The Hub's client would draw its bars into files and pipes, too; what the user has set for it goes first."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        (enable_progress_bars if sys.stderr.isatty() else disable_progress_bars)()
+
+
 def clock(seconds: float) -> str:
     """As players show it: h:mm:ss.mmm."""
     thousandths = round(seconds * 1000)
@@ -101,5 +110,6 @@ __all__ = [
     "nothing_read",
     "say",
     "say_error",
+    "show_download_bars_to_people",
     "table",
 ]
