@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedn_hf import VideoReader
-from fedn_hf.data.sequences import FednSequence, map_events, native_frames
+from dataset_scripts.corpus import schema
+from fedn_hf import FednConfig, VideoReader
+from fedn_hf.data.sequences import FednSequence, map_events, named_rows, native_frames
 from fedn_hf.loss_fedn import check_labels
 from tests.clips import VARIABLE
 from tests.test_modeling_fedn import tiny
@@ -136,3 +138,22 @@ def test_inputs_that_do_not_fit_are_named():
         FednSequence.from_native(row, {"landmarks": torch.zeros(8, 3, 2)}, CONFIG)
     with pytest.raises(ValueError, match="never fall"):
         native_frames(np.array([0.0, 2.0, 1.0]), 30)
+
+
+@pytest.mark.parametrize("read", [lambda dataset: dataset, lambda dataset: dataset.to_iterable_dataset()])
+def test_rows_of_a_corpus_become_sequences_of_a_network_that_numbers_otherwise(read):
+    common = {"onset": 2, "apex": None, "offset": 9, "action_units": "12"}
+    events = [
+        {**common, "type": "micro-expression", "emotion": "surprise", "self_report": "fear"},
+        {**common, "type": "macro-expression", "emotion": None, "self_report": None},
+    ]
+    row = {"video": {"path": "a.mkv", "bytes": None}, "video_id": "a", "subject_id": "s1", "fps": 30.0}
+    rows = Dataset.from_list([{**row, "num_frames": 40, "events": events}], features=schema("emotion_7"))
+    assert rows[0]["events"][0]["emotion"] == 1 and rows[0]["events"][1]["type"] == 0
+    (found,) = named_rows(read(rows))
+    assert found == {**row, "num_frames": 40, "events": events}
+    names = ["fear", "surprise"]
+    config = FednConfig(id2label=dict(enumerate(names)), expression_types=["micro-expression", "macro-expression"])
+    labels = FednSequence.from_native(found, {"frame_features": torch.zeros(40, 8)}, config).labels
+    assert labels["class_labels"].tolist() == [1, -100] and labels["type_labels"].tolist() == [0, 1]
+    assert list(named_rows([found])) == [found]

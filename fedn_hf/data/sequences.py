@@ -6,7 +6,7 @@ alone, never by a nominal rate, so it is exact for variable rates, for gaps and 
 lies in an event if and only if the native frame it shows does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,38 @@ def native_frames(time_s: np.ndarray, frame_rate: float) -> np.ndarray:
     ticks_s = time_s[0] + np.arange(np.ceil((end_s - time_s[0]) * frame_rate) + 1) / frame_rate
     middles_s = (time_s[:-1] + time_s[1:]) / 2 + 1e-3 / frame_rate
     return np.searchsorted(middles_s, ticks_s[ticks_s < end_s], side="left").astype(np.int64)
+
+
+def named_rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """
+    Rows of a corpus with names where its events have class numbers: a network numbers types and emotions in its own
+    way, so [`FednSequence`] takes names.
+
+    Args:
+        dataset (`datasets.Dataset`, `datasets.IterableDataset` or rows): Of a corpus builder, `load_features`, or
+            `cast(load_dataset(...))`. Names stay as they are.
+
+    Example:
+
+    ```python
+    >>> from datasets import ClassLabel, Dataset, Features, List
+    >>> from fedn_hf.data.sequences import named_rows
+
+    >>> features = Features({"events": List({"emotion": ClassLabel(names=["fear", "anger"])})})
+    >>> dataset = Dataset.from_list([{"events": [{"emotion": 1}, {"emotion": None}]}], features=features)
+    >>> list(named_rows(dataset))
+    [{'events': [{'emotion': 'anger'}, {'emotion': None}]}]
+    ```
+    """
+    features = getattr(dataset, "features", None)
+    columns = features["events"].feature if features else {}
+    classes = {column: kind for column, kind in columns.items() if hasattr(kind, "int2str")}
+    for row in dataset:
+        events = []
+        for event in row["events"]:
+            numbers = {column: event[column] for column in classes if event[column] is not None}
+            events.append({**event, **{column: classes[column].int2str(n) for column, n in numbers.items()}})
+        yield {**row, "events": events}
 
 
 def map_events(
@@ -137,7 +169,10 @@ def _apex(event: Mapping[str, Any], native: np.ndarray) -> float:
 def _numbers(event: Mapping[str, Any], config: FednConfig) -> tuple[int, int]:
     """Type and emotion as the network numbers them."""
     if event["type"] not in config.expression_types:
-        raise ValueError(f"the type of an event must be one of {config.expression_types}, got {event['type']!r}")
+        raise ValueError(
+            f"the type of an event must be one of {config.expression_types}, got {event['type']!r}; named_rows turns "
+            "the class numbers of a dataset into names"
+        )
     emotion = event.get("emotion")
     if emotion is None:
         return config.expression_types.index(event["type"]), UNKNOWN_LABEL
@@ -242,4 +277,4 @@ class FednSequence:
         return cls.build(row, inputs, config, native, time_s[native])
 
 
-__all__ = ["FRAME_INPUTS", "UNKNOWN_LABEL", "FednSequence", "map_events", "native_frames"]
+__all__ = ["FRAME_INPUTS", "UNKNOWN_LABEL", "FednSequence", "map_events", "named_rows", "native_frames"]
