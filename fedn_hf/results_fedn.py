@@ -228,7 +228,8 @@ class FednDetections:
             tensors |= {f"{place}.coverage.{name}": getattr(face, name) for name in _COVERAGE}
         facts = {name: getattr(self, name) for name in ("video", "labels", "types", "score_threshold", "provenance")}
         facts["faces"] = [{"face_id": face.face_id, "first_frame": face.first_frame} for face in self.faces]
-        metadata = {"format": "pt", "fedn_detections": str(SCHEMA), "facts": json.dumps(facts)}
+        # One entry: the library writes several in an order that changes from time to time.
+        metadata = {"fedn_detections": json.dumps({"schema": SCHEMA, **facts})}
         content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
         with replacing(path) as unfinished:
             unfinished.write_bytes(content)  # the library's own writer hides the file from everybody else
@@ -245,9 +246,9 @@ class FednDetections:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
-            if int(metadata["fedn_detections"]) > SCHEMA:
+            facts = dict(json.loads(metadata["fedn_detections"]))
+            if facts.pop("schema") > SCHEMA:
                 raise FednError(f"{path}: written by a newer version of fedn_hf; install that to read it")
-            facts = json.loads(metadata["facts"])
             faces = []
             for place, known in enumerate(facts.pop("faces")):
                 mine = {

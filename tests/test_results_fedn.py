@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fedn_hf import ExpressionAnnotation, ExpressionInterval, FednDetections, FednError
 from fedn_hf.postprocessing_fedn import FednProposals
@@ -103,6 +104,12 @@ def test_a_file_holds_all_of_it(detections, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["raw.safetensors"]
 
 
+def test_the_same_detections_are_the_same_file(detections, tmp_path):
+    for number in range(10):
+        detections.save(tmp_path / f"{number}")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_nobody_to_be_seen(tmp_path):
     nobody = FednDetections({}, LABELS, TYPES, 0.5, {}, torch.arange(3) / 30, torch.arange(3), [])
     nobody.save(tmp_path / "raw.safetensors")
@@ -116,6 +123,10 @@ def test_other_files_are_refused(tmp_path, detections):
         FednDetections.load(tmp_path / "junk")
     with pytest.raises(FednError, match="absent: no such file"):
         FednDetections.load(tmp_path / "absent")
+    for facts, reason in (('{"schema": 2}', "written by a newer version"), ("[]", "not a file of"), ('"x"', "not a")):
+        save_file({"time_s": torch.zeros(1)}, tmp_path / "other", {"fedn_detections": facts})
+        with pytest.raises(FednError, match=f"other: {reason}"):
+            FednDetections.load(tmp_path / "other")
 
 
 def test_an_annotation_survives_json_and_csv(detections, tmp_path):
