@@ -76,7 +76,13 @@ _HUB_DATASET = re.compile(r"https://(?:huggingface\.co|hf\.co)/datasets/([\w.-]+
 
 
 class CardError(FednError, ValueError):
-    """A fact that a model card cannot take."""
+    """A fact that a model card cannot take.
+
+    Example:
+        >>> ModelCard(title=" ")
+        Traceback (most recent call last):
+        fedn_hf.model_card.CardError: ModelCard.title must be a text, got ' ': give the model a name
+    """
 
 
 # Values that people supply
@@ -178,6 +184,14 @@ class DatasetUse:
         licence (`str`, *optional*): Licence or terms of the data.
         synthetic (`bool`, *optional*): Whether its faces are rendered; False for recordings of people.
         videos, subjects, hours (`float`, *optional*): How much of it was used.
+
+    Raises:
+        `CardError`: no name, another role, or a number that is none.
+
+    Example:
+        >>> data = DatasetUse(name="CAS(ME)^2", role="tested on", synthetic=False, videos=98, subjects=22)
+        >>> "| CAS(ME)^2 | not stated | recorded people | 98 | 22 |" in ModelCard(training_data=[data]).render()
+        True
     """
 
     name: str
@@ -209,6 +223,14 @@ class MetricResult:
         command (`str`): The command that makes it.
         seeds (`int`, *optional*): Number of training runs that it is the mean of.
         spread (`str`, *optional*): How far it varies and over what, for instance "SD 0.012 over seeds".
+
+    Raises:
+        `CardError`: one of the texts is empty, or the figure is no finite number.
+
+    Example:
+        >>> MetricResult(dataset="SAMM-LV", protocol="strict", name="spotting F1", value=0.31, command=" ")
+        Traceback (most recent call last):
+        fedn_hf.model_card.CardError: MetricResult.command must be a text, got ' ': give the command line that ...
     """
 
     dataset: str
@@ -234,6 +256,12 @@ class GroupResult(MetricResult):
     Args:
         group (`str`): What the parts differ in: one of `STANDARD_GROUPS`, or another.
         subgroup (`str`): Which part this is, for instance "with glasses".
+
+    Example:
+        >>> f1 = {"dataset": "SAMM-LV", "protocol": "strict", "name": "spotting F1", "command": "fedn evaluate a b"}
+        >>> card = ModelCard(group_results=[GroupResult(group="glasses", subgroup="with glasses", value=0.2, **f1)])
+        >>> "| glasses | with glasses | SAMM-LV |" in card.render()
+        True
     """
 
     group: str
@@ -256,6 +284,10 @@ class Provenance:
         command (`str`, *optional*): The recipe: the command line that trains them.
         date (`str`, *optional*): Day of the run, as in "2026-11-22".
         parent_checkpoint (`str`, *optional*): The checkpoint that training started from.
+
+    Example:
+        >>> "- **Seed:** 3" in ModelCard(provenance=Provenance(seed=3)).render()
+        True
     """
 
     package_version: str | None = None

@@ -486,6 +486,7 @@ class VideoSource:
 
     @classmethod
     def of(cls, given: Any, fps: float | None) -> "VideoSource":
+        """What the pipeline was given, and the rate for what has no times; a `ValueError` for dicts of other keys."""
         if not isinstance(given, dict):
             return cls(given, _name(given), fps=fps)
         if given.keys() & {"path", "bytes"}:  # a cell of a `datasets` column of videos

@@ -57,10 +57,12 @@ def find_raw(arguments: list[str]) -> list[Item]:
 
 
 def is_url(path: str) -> bool:
+    """Whether it is a web address and no path."""
     return _URL.match(path) is not None
 
 
 def is_image_folder(item: Item) -> bool:
+    """Whether it is a video in single pictures."""
     return item.reason is None and os.path.isdir(item.source)
 
 

@@ -65,14 +65,17 @@ def describe_video(video: dict[str, Any]) -> str:
 
 
 def describe_damage(truncated_at_s: float) -> str:
+    """What was not read of a damaged file."""
     return f"The file is damaged: what comes after {clock(truncated_at_s)} could not be read."
 
 
 def nothing_read(duration_s: float | None) -> str:
+    """Why nothing was read of a sound file."""
     return "it has no frames between --start and --end" + (f"; it lasts {clock(duration_s)}" if duration_s else "")
 
 
 def no_face(faces: str | int | None) -> str:
+    """Which face was not found."""
     return f"No face of rank {faces}" if isinstance(faces, int) and faces else "No face"
 
 
