@@ -132,7 +132,7 @@ def _check_device(device: str | int | None) -> None:
     import torch
 
     try:
-        if isinstance(device, str):
+        if device not in (None, -1):  # transformers' -1 is the CPU; an accelerator's number it takes for that, too
             torch.zeros(1, device=device).item()
     except Exception as error:  # torch raises AssertionError, RuntimeError and more, as the device has it
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

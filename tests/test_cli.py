@@ -500,6 +500,13 @@ class _Pickled:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", [0, "cuda:0", torch.device("cuda")])
+def test_a_gpu_that_is_not_there_is_no_cpu(checkpoint, device):
+    with pytest.raises(FednError, match=r'device "(0|cuda|cuda:0)" cannot be used here; there is cpu'):
+        load_pipeline(checkpoint, device=device)
+
+
 def test_pickled_weights_are_refused_and_not_opened(checkpoint, tmp_path):
     folder, witness = _copy(checkpoint, tmp_path, without="model.safetensors"), tmp_path / "executed"
     torch.save({"weight": _Pickled(witness)}, folder / "pytorch_model.bin")
