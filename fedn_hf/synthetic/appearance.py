@@ -6,6 +6,7 @@ centimetres on one head (see `face_model.py`), and lands on the same features of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +25,17 @@ from .face_model import (
     FaceModel,
 )  # fmt: skip
 from .props import ON_HAND, ON_HEAD, HairStyle, Mesh, clothes, glasses, hair, hand, noise, smoothstep
-from .raster import EYE, SKIN, interpolate, vertex_normals, visibility
+from .raster import (
+    EYE,
+    SKIN,
+    facing,
+    interpolate,
+    normal_equations,
+    rotate,
+    sum_waves,
+    vertex_normals,
+    visibility,
+)
 
 ATLAS = (512, 768)
 # Patches of the atlas: top, left, size. Those of one cell have one colour.
@@ -131,6 +142,21 @@ class Canvas:
                 known |= near
         self.is_skin = known
 
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """Depth (folds, N) of each fold of `_FOLDS` at the N texels of skin, before a person's own share."""
+        points = self.points[self.is_skin]
+        front = smoothstep(3.0, 6.0, points[:, 2])
+        bent = 0.12 * np.stack([noise(points, 3), noise(points, 4)], -1)
+        half = np.stack([np.abs(points[:, 0]), points[:, 1]], -1) + bent
+        depths = np.zeros((len(_FOLDS), len(points)), np.float32)
+        for depth, (_, width, lines) in zip(depths, _FOLDS, strict=True):
+            for line in lines:
+                away, along = distance_to(np.array(line, float), half)
+                ends = smoothstep(-0.05, 0.15, np.minimum(along, 1 - along)) if len(line) > 2 else 1.0
+                np.maximum(depth, front * np.exp(-((away / width) ** 2)) * (0.4 + 0.6 * ends), out=depth)
+        return depths
+
 
 def in_patch(name: str, uv: np.ndarray) -> np.ndarray:
     """Texels (..., 2) of places in a patch, 0 to 1, v upwards."""
@@ -212,7 +238,8 @@ class Subject:
         shadow[: len(head)][inside] = 0
         shadow[: len(head)][inside, 0] = 0.35 / _Y0
         words = {name: value for name, value in traits.items() if name not in ("hair_style", "age")}
-        words["hair"] = "none" if traits["hair_style"] is None else traits["hair"]
+        style = traits["hair_style"]
+        words["hair"] = "none" if style is None else "under a cap" if style.is_cloth else traits["hair"]
         return cls(
             traits=words,
             atlas=atlas,
@@ -225,7 +252,9 @@ class Subject:
 
     def lit(self, lights: np.ndarray) -> np.ndarray:
         """Part (V, L) of each light that is seen; lights (L, 3): directions from the head, in its own frame."""
-        return np.clip(self.shadow @ _harmonics(lights).T.astype(np.float32), 0, 1)
+        seen = np.empty((len(self.shadow), len(lights)), np.float32)
+        sum_waves(self.shadow, _harmonics(lights).astype(np.float32), seen)
+        return seen
 
 
 # --- what a person is like -------------------------------------------------------------------------------------------
@@ -331,25 +360,25 @@ def _shadows(rest: np.ndarray, triangles: np.ndarray, hand: slice) -> tuple[np.n
     middle, radius = np.array([0, -2.0, 0]), 22.0
     depth, face = np.empty((size, size), np.float32), np.empty((size, size), np.int32)
     place, both = np.empty((size, size, 2), np.float32), np.ones(len(triangles), bool)
-    seen = np.empty((len(rest), _DIRECTIONS), np.float32)
+    seen, local = np.empty((len(rest), _DIRECTIONS), np.float32), np.empty(rest.shape)
     for number, direction in enumerate(directions):
         side = np.cross([0.1, 0.9, 0.4], direction)
         side /= np.linalg.norm(side)
-        local = (rest - middle) @ np.stack([side, np.cross(direction, side), direction]).T
+        rotate(rest - middle, np.stack([side, np.cross(direction, side), direction]), local)
         screen = np.column_stack([(local[:, :2] / radius + 1) * size / 2, -local[:, 2]]).astype(np.float32)
         visibility(screen, triangles, both, depth, face, place)
         at = screen[:, :2].astype(int).clip(0, size - 1)
         seen[:, number] = screen[:, 2] < depth[at[:, 1], at[:, 0]] + 0.45
     normals = np.empty_like(rest)
     vertex_normals(rest, np.ascontiguousarray(triangles), normals)
-    facing = np.maximum(normals @ directions.T.astype(np.float32), 0)
-    open_sky = (seen * facing).sum(axis=1) / np.maximum(facing.sum(axis=1), 1e-6)
+    cosines = np.empty_like(seen)
+    facing(normals, directions.astype(np.float32), cosines)
+    open_sky = (seen * cosines).sum(axis=1) / np.maximum(cosines.sum(axis=1), 1e-6)
     open_sky[hand] = 0.8
     waves = _harmonics(directions).astype(np.float32)
-    weight = facing + 0.05
-    matrix = np.einsum("vd,di,dj->vij", weight, waves, waves, optimize=True) + 0.5 * np.eye(9, dtype=np.float32)
-    start = np.eye(1, 9, dtype=np.float32)[0] / _Y0  # where nothing is known, all is seen
-    target = np.einsum("vd,vd,di->vi", weight, seen, waves, optimize=True) + 0.5 * start
+    start = np.eye(1, 9)[0] / _Y0  # where nothing is known, all is seen
+    matrix, target = np.tile(0.5 * np.eye(9), (len(rest), 1, 1)), np.tile(0.5 * start, (len(rest), 1))
+    normal_equations(cosines + np.float32(0.05), seen, waves, matrix, target)
     shadow = np.linalg.solve(matrix, target[..., None])[..., 0].astype(np.float32)
     shadow[hand] = start
     return open_sky.astype(np.float32), shadow
@@ -364,9 +393,8 @@ def _paint(canvas: Canvas, traits: dict[str, Any], rng: np.random.Generator) -> 
     skin = _skin_colour(traits["skin_tone"], rng)
     rows = canvas.is_skin
     points = canvas.points[rows]
-    colour, shine, fold = _paint_skin(points, skin, traits, rng)
-    atlas[rows] = np.column_stack([colour, shine])
-    creases[rows] = fold
+    atlas[rows] = np.column_stack(_paint_skin(points, skin, traits, rng))
+    creases[rows] = _paint_folds(points, canvas.folds, rng)
     flat = {
         "mouth": ((96, 34, 34), 0.05), "socket": ((120, 70, 62), 0.0), "gums": ((150, 72, 76), 0.1),
         "teeth": ((232, 226, 210) if rng.random() < 0.6 else (222, 208, 180), 0.12),
@@ -379,7 +407,7 @@ def _paint(canvas: Canvas, traits: dict[str, Any], rng: np.random.Generator) -> 
     _paint_eye(atlas, traits, rng)
     _paint_hair(atlas, traits, rng)
     _paint_cloth(atlas, rng)
-    return atlas, creases
+    return atlas.clip(0, 0.95), creases
 
 
 def _fill(atlas: np.ndarray, patch: str, colour: np.ndarray, shine: float) -> None:
@@ -410,8 +438,8 @@ def distance_to(path: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nd
     return best, along
 
 
-def _paint_skin(points, skin, traits, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colour (N, 3), shine (N,) and creases (N, 2) of points (N, 3) on the mean head."""
+def _paint_skin(points, skin, traits, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (N, 3) and shine (N,) of points (N, 3) on the mean head."""
     seed = int(rng.integers(2**31))
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     front = smoothstep(3.0, 6.0, z)
@@ -440,7 +468,7 @@ def _paint_skin(points, skin, traits, rng) -> tuple[np.ndarray, np.ndarray, np.n
     colour = _paint_brows(colour, half, front, traits, points, seed, rng)
     colour = _paint_beard(colour, half, front, traits, points, seed, rng)
     colour = _paint_scalp(colour, traits, points, seed)
-    return np.clip(colour, 0.004, 0.95), np.clip(shine, 0, 1), _paint_folds(points, front, age, rng)
+    return np.clip(colour, 0.004, 0.95), np.clip(shine, 0, 1)
 
 
 def _paint_lips(colour, shine, half, front, skin, traits, points, seed, rng):
@@ -518,22 +546,11 @@ def _paint_scalp(colour, traits, points, seed):
     return _mix(colour, linear(_HAIR[traits["hair"]]), 0.9 * inside)
 
 
-def _paint_folds(points, front, age, rng) -> np.ndarray:
-    """(N, 2): number of the fold at each point, left ones odd, and its depth."""
-    creases = np.zeros((len(points), 2))
-    half = np.stack([np.abs(points[:, 0]), points[:, 1]], -1) + 0.12 * np.stack(
-        [noise(points, 3), noise(points, 4)], -1
-    )
-    for place, (_, width, lines) in enumerate(_FOLDS):
-        depth = np.zeros(len(points))
-        for line in lines:
-            away, along = distance_to(np.array(line, float), half)
-            ends = smoothstep(-0.05, 0.15, np.minimum(along, 1 - along)) if len(line) > 2 else 1.0
-            depth = np.maximum(depth, np.exp(-((away / width) ** 2)) * (0.4 + 0.6 * ends))
-        depth = depth * front * rng.uniform(0.25, 0.7)
-        deeper = depth > np.maximum(creases[:, 1], 0.01)
-        creases[deeper] = np.column_stack([1 + 2 * place + (points[:, 0] < 0), depth])[deeper]
-    return creases
+def _paint_folds(points, folds, rng) -> np.ndarray:
+    """(N, 2): number of the deepest fold at each point, left ones odd, and its depth."""
+    depths = folds * rng.uniform(0.25, 0.7, (len(folds), 1))
+    number, depth = depths.argmax(axis=0), depths.max(axis=0)
+    return np.column_stack([(1 + 2 * number + (points[:, 0] < 0)) * (depth > 0.01), depth])
 
 
 def _patch_grid(name: str) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:

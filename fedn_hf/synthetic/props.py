@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .raster import HAIR, MATT, SKIN, smooth_noise, visibility
+from .raster import HAIR, MATT, SKIN, rotate, smooth_noise, visibility
 
 ON_HEAD, ON_TORSO, ON_HAND = range(3)
 # Hair grows around an axis through the crown; angles from it reach this far down the nape and the forehead.
@@ -125,7 +125,8 @@ def _scalp(vertices: np.ndarray, triangles: np.ndarray, directions: np.ndarray) 
     """Distance (N,) from the head's centre to its surface in directions (N, 3)."""
 
     def flat(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        along = vectors @ _crown_frame().T
+        along = np.empty_like(vectors)
+        rotate(vectors, _crown_frame(), along)
         angle = np.arccos(np.clip(along[:, 2] / np.linalg.norm(along, axis=1), -1, 1))
         scale = angle / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
         return along[:, :2] * scale[:, None], angle
@@ -154,7 +155,8 @@ def hair(style: HairStyle, vertices: np.ndarray, triangles: np.ndarray, rng: np.
         np.linspace(0, _REACH_RAD * 0.97, _RINGS), np.linspace(0, 2 * np.pi, _SECTORS + 1), indexing="ij"
     )
     local = np.stack([np.sin(angle) * np.cos(around), np.sin(angle) * np.sin(around), np.cos(angle)], -1)
-    directions = (local @ _crown_frame()).reshape(-1, 3)
+    directions = np.empty((local.size // 3, 3))
+    rotate(local.reshape(-1, 3), np.ascontiguousarray(_crown_frame().T), directions)
     radius = _scalp(vertices, triangles, directions)
     scalp = _CENTRE + directions * radius[:, None]
     inside = np.nan_to_num(style.inside_cm(scalp), nan=-1.0)

@@ -5,7 +5,10 @@ It works in two steps. `visibility` finds for each pixel of a buffer the nearest
 places on the skin (`interpolate`), shadows (`appearance.py`), and the true optical flow (`flow`).
 
 Units: pixels with the origin in the corner of the first one and y down; depths grow away from the camera. All colours
-are linear light. A call depends on its arguments alone and uses one core.
+are linear light.
+
+A call depends on its arguments alone and uses one core. Larger sums are made here and not by BLAS, whose last bits
+change with the number of its threads: the same seed must give the same frames in every process.
 """
 
 import numba
@@ -313,6 +316,49 @@ def blend(rest, weights, starts, indices, offsets, out):
 
 
 @_jit
+def facing(normals, directions, out):
+    """Cosines (V, D) between normals (V, 3) and directions (D, 3), 0 for those behind, into `out`."""
+    for v in range(normals.shape[0]):
+        for d in range(directions.shape[0]):
+            cosine = (
+                normals[v, 0] * directions[d, 0] + normals[v, 1] * directions[d, 1] + normals[v, 2] * directions[d, 2]
+            )
+            out[v, d] = max(cosine, np.float32(0))
+
+
+@_jit
+def normal_equations(weights, seen, waves, matrix, target):
+    """Adds the sums of `weights` (V, D) times waves x waves and seen x waves to matrix (V, K, K), target (V, K)."""
+    for v in range(weights.shape[0]):
+        for d in range(weights.shape[1]):
+            weight = weights[v, d]
+            for i in range(waves.shape[1]):
+                part = weight * waves[d, i]
+                target[v, i] += part * seen[v, d]
+                for j in range(waves.shape[1]):
+                    matrix[v, i, j] += part * waves[d, j]
+
+
+@_jit
+def sum_waves(coefficients, waves, out):
+    """Sums of coefficients (V, K) times waves (L, K), kept between 0 and 1, into `out` (V, L)."""
+    for v in range(coefficients.shape[0]):
+        for k in range(waves.shape[0]):
+            total = np.float32(0)
+            for i in range(waves.shape[1]):
+                total += coefficients[v, i] * waves[k, i]
+            out[v, k] = min(max(total, np.float32(0)), np.float32(1))
+
+
+@_jit
+def rotate(points, matrix, out):
+    """Points (V, 3) times the transpose of matrix (3, 3), into `out`."""
+    for v in range(points.shape[0]):
+        for k in range(3):
+            out[v, k] = points[v, 0] * matrix[k, 0] + points[v, 1] * matrix[k, 1] + points[v, 2] * matrix[k, 2]
+
+
+@_jit
 def smooth_noise(points, seed, out):
     """
     Value noise at points (N, 3) with a grid of side 1, into `out` (N,), between -1 and 1, smooth (Perlin, "An image
@@ -343,13 +389,17 @@ __all__ = [
     "MATT",
     "SKIN",
     "blend",
+    "facing",
     "flow",
     "interpolate",
+    "normal_equations",
     "over_background",
     "pose",
     "project",
+    "rotate",
     "shade",
     "smooth_noise",
+    "sum_waves",
     "vertex_normals",
     "visibility",
 ]

@@ -9,7 +9,7 @@ from .appearance import Canvas, Subject, eye_centre
 from .behaviour import Script
 from .camera import Camera
 from .face_model import ACTION_UNITS, GAZE_DEG, LEFT_EYE, RIGHT_EYE
-from .raster import blend, flow, over_background, pose, project, shade, vertex_normals, visibility
+from .raster import blend, flow, over_background, pose, project, rotate, shade, vertex_normals, visibility
 from .surroundings import MARGIN, Surroundings
 
 # Drawn for each pixel of the picture, in both directions.
@@ -81,7 +81,7 @@ class Scene:
     # --- from muscles to light ---------------------------------------------------------------------------------------
 
     def _light(self, frame: int) -> np.ndarray:
-        turn = self._place_all(frame)
+        turned = self._place_all(frame)
         self._see()
         subject, around = self.subject, self.surroundings
         gain = self.script.light_gain[frame]
@@ -91,7 +91,7 @@ class Scene:
         shade(
             self._face, self._place, subject.triangles, subject.texel, subject.triangle_texels, subject.material,
             subject.atlas, subject.creases, self._folded(frame), self._turned, subject.open_sky,
-            subject.lit(around.lights @ turn), around.lights, colours, dim * around.sky, dim * around.ground,
+            subject.lit(around.lights @ turned), around.lights, colours, dim * around.sky, dim * around.ground,
             self._drawn,
         )  # fmt: skip
         size = self.camera.size
@@ -113,13 +113,13 @@ class Scene:
         blend(self._head, self._weights(frame), *self.model.fields, self._shape[:count])
         self._turn_eyes(frame)
         vertex_normals(self._shape[:count], self.model.triangles, self._normals[:count])
-        turn = rotation(*script.head_rotation_deg[frame])
+        turned = rotation(*script.head_rotation_deg[frame])
         shift = script.head_shift_cm[frame]
         hand = script.occluder_cm[frame]
         hand = _FAR_AWAY if np.isnan(hand[0]) else hand + shift
         part = self.subject.hand
         pose(
-            self._shape, self._normals, self.subject.head_weight, turn, _PIVOT, shift, _TORSO_FOLLOWS * shift,
+            self._shape, self._normals, self.subject.head_weight, turned, _PIVOT, shift, _TORSO_FOLLOWS * shift,
             part.start, part.stop, hand.astype(np.float32), self._moved, self._turned,
         )  # fmt: skip
         x, y = camera.shake(frame / camera.fps)
@@ -135,7 +135,7 @@ class Scene:
             slant,
             self._screen,
         )
-        return turn
+        return turned
 
     def _weights(self, frame: int) -> np.ndarray:
         """Of the model's fields: action units, left and right in turn, then gaze."""
@@ -148,9 +148,11 @@ class Scene:
 
     def _turn_eyes(self, frame: int) -> None:
         yaw, pitch = self.script.gaze_deg[frame]
-        turn = rotation(yaw, pitch, 0.0)
         for rows, middle in self._eyes:
-            self._shape[rows] = (self._head[rows] - middle) @ turn.T + middle
+            spokes = self._head[rows] - middle
+            turned = np.empty_like(spokes)
+            rotate(spokes, rotation(yaw, pitch, 0.0), turned)
+            self._shape[rows] = turned + middle
 
     def _folded(self, frame: int) -> np.ndarray:
         return np.clip(self.subject.fold_weights @ self.script.action_units[frame].ravel(), 0, 1)
