@@ -82,7 +82,7 @@ def prepare(
 
     Raises:
         CorpusError: not the corpus, other settings than the conversion in `output` began with, a frame that does not
-            open, or something that verifying found.
+            open, a disk that cannot be written, or something that verifying found.
 
     Example:
         >>> log = prepare("samm_lv", "SAMM_LV", "samm", encode="ffv1", workers=2)  # doctest: +SKIP
@@ -96,10 +96,13 @@ def prepare(
     settings = {"corpus": corpus, "frames": frames, "to": to, "encode": encode, "size": size, "scheme": scheme}
     settings |= {"options": options, "rules": builder.quirks.choices}
     log = builder.quirks.log()
-    with _alone(output):
-        _begin(output, settings)
-        _write_all(clips, output, settings, workers, progress)
-        _finish(output, settings, builder.licence, clips, log)
+    try:
+        with _alone(output):
+            _begin(output, settings)
+            _write_all(clips, output, settings, workers, progress)
+            _finish(output, settings, builder.licence, clips, log)
+    except OSError as error:  # a full disk, a folder that may not be written, a video that has gone meanwhile
+        raise CorpusError(f"{output}: stopped ({error}); mend that and run the same command again") from error
     if verify and (problems := find_problems(output)):
         cure = "delete their files and run the same command again"
         raise CorpusError("\n".join([f"{output}: {len(problems)} videos are not as written; {cure}", *problems]))

@@ -272,6 +272,14 @@ def test_an_image_that_does_not_open_is_named(tmp_path):
     assert not (tmp_path / "out/README.md").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_named(tree, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    output = str(tmp_path / "file" / "out")
+    given = ["--corpus", "casme_2", "--input", str(tree("casme_2")), "--output", output]
+    assert convert.main(given) == 1
+    assert re.match(rf"error: {output}: stopped \(.*Not a directory: .*run the same", capsys.readouterr().err)
+
+
 def test_the_command_prints_the_log(tree, tmp_path, capsys):
     given = ["--corpus", "casme_2", "--input", str(tree("casme_2")), "--output", str(tmp_path / "out")]
     assert convert.main([*given, "--config", "raw", "--rule", "offset_zero=drop"]) == 0
