@@ -120,6 +120,7 @@ def push_to_hub(
     token: str | None = None,
     revision: str | None = None,
     message: str | None = None,
+    keep_card: bool = False,
 ) -> "CommitInfo":
     """
     Publish a saved checkpoint on the Hub as one commit. The repository is made where there is none yet. Weights of
@@ -133,6 +134,7 @@ def push_to_hub(
         token: of the account; None takes the one of `hf auth login` or HF_TOKEN.
         revision: a branch, made from the main one where there is none; None for the main one.
         message: of the commit.
+        keep_card: leave a model card (README.md) that the repository has already as it is.
 
     Returns:
         The commit: a string, its address, with the attributes `oid`, the revision to pin, and `repo_url`.
@@ -165,6 +167,7 @@ def push_to_hub(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
             before = api.model_info(repo_id, revision=revision)
     published = {sibling.rfilename for sibling in before.siblings or ()}
+    files = [file for file in files if not (keep_card and file.name == "README.md" and file.name in published)]
     try:
         with _client(repo_id, token) as api:
             return api.create_commit(

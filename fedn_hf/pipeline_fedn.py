@@ -216,11 +216,16 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             _home("model_card").ModelCard.from_config(config).save(folder)
 
     def push_to_hub(self, repo_id: str, **kwargs) -> str:
-        """Publish a whole checkpoint; `kwargs` and errors as in `fedn_hf.hub.push_to_hub`, which needs the package."""
-        hub = _home("hub")
+        """
+        Publish a whole checkpoint; a model card that the repository has already stays. `kwargs` and errors as in
+        `fedn_hf.hub.push_to_hub`, which needs the package.
+        """
+        hub, card = _home("hub"), _home("model_card").ModelCard
+        full_name = repo_id if "/" in repo_id else None
         with tempfile.TemporaryDirectory() as folder:
+            card.from_config(self.model.config, model_id=full_name).save(folder)
             self.save_pretrained(folder)
-            return hub.push_to_hub(folder, repo_id, **kwargs)
+            return hub.push_to_hub(folder, repo_id, **{"keep_card": True, **kwargs})
 
     # --- one video, step by step ----------------------------------------------------------------------------------
 

@@ -106,6 +106,17 @@ def test_a_second_push_replaces_what_the_first_one_left(hub, saved, tmp_path):
     assert contents(pull_from_hub(NAME)) == contents(saved) and len(hub.repos[NAME].history()) == 4
 
 
+def test_a_card_that_somebody_has_written_can_be_kept(hub, saved):
+    push_to_hub(saved, NAME, token=TOKEN, keep_card=True)
+    card = (saved / "README.md").read_bytes()
+    (saved / "README.md").write_text("made by a program")
+    (saved / "LICENSE").write_text("MIT")
+    push_to_hub(saved, NAME, token=TOKEN, keep_card=True)
+    assert contents(pull_from_hub(NAME)) == contents(saved) | {"README.md": card}
+    push_to_hub(saved, NAME, token=TOKEN)
+    assert contents(pull_from_hub(NAME)) == contents(saved)
+
+
 def test_a_push_of_nothing_new_makes_no_commit(hub, saved):
     first = push_to_hub(saved, NAME, token=TOKEN)
     assert push_to_hub(pull_from_hub(NAME), NAME, token=TOKEN).oid == first.oid

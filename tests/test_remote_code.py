@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import AutoModelForObjectDetection, pipeline
 
 from fedn_hf import FednForFacialExpressionDetection
@@ -128,9 +129,13 @@ def test_a_saved_checkpoint_is_complete_and_saving_leaves_no_trace(detect, check
 def test_to_the_hub_and_back(hub, detect, expected, tmp_path):
     """Push, and load into an empty cache elsewhere: with the package, without it, and at a pinned revision."""
     first = detect.push_to_hub("user/detector", private=True, token=HubServer.token)
+    assert b'model="user/detector"' in hub.repos["user/detector"].at().files["README.md"].content
+    written = [CommitOperationAdd("README.md", b"---\nlicense: mit\n---\nMy own words.")]
+    HfApi(token=HubServer.token).create_commit("user/detector", written, commit_message="Words")
     other = make_pipeline(score_threshold=0.25)
     torch.nn.init.normal_(other.model.branches["logits"].predict.weight)
     other.push_to_hub("user/detector", token=HubServer.token)
+    assert b"My own words." in hub.repos["user/detector"].at().files["README.md"].content
     changed = other(CLIP, end_s=1.0, **EVERYTHING)
     assert [row["label"] for row in changed] != [row["label"] for row in expected]
 
