@@ -77,14 +77,15 @@ class FolderCsv(CorpusBuilder):
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
         self._subjects, events, found = {}, [], False
         for path in (path for path in files if path.suffix.lower() == ".csv"):
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                head = file.readline()
-                file.seek(0)
-                rows = csv.DictReader(file, delimiter=max(",;\t", key=head.count))
-                if set(_NEEDED) <= set(rows.fieldnames or ()):
-                    found = True
-                    self._check_columns(path, set(rows.fieldnames))
-                    events += [self._event(row, f"{path}, line {rows.line_num}") for row in rows]
+            try:
+                lines = path.read_text("utf-8-sig").splitlines(keepends=True)
+            except UnicodeDecodeError as error:
+                raise CorpusError(f"{path}: {error}; save the table as CSV in UTF-8") from error
+            rows = csv.DictReader(lines, delimiter=max(",;\t", key=lines[0].count) if lines else ",")
+            if set(_NEEDED) <= set(rows.fieldnames or ()):
+                found = True
+                self._check_columns(path, set(rows.fieldnames))
+                events += [self._event(row, f"{path}, line {rows.line_num}") for row in rows]
         if found and not any(events):
             raise CorpusError(f"{self.config.data_dir}: the table has no expressions, not even one")
         return [event for event in events if event]

@@ -186,6 +186,12 @@ def test_folder_csv_of_video_files(tmp_path, clip):
     assert triples(found.events) == [(4, None, 20)]
 
 
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "events.csv").write_bytes("video,onset,offset,type\nZoë,4,20,macro\n".encode("cp1252"))
+    with pytest.raises(CorpusError, match=r"events\.csv: .* save the table as CSV in UTF-8"):
+        list(FolderCsv(data_dir=str(tmp_path)).clips())
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n"])
 def test_a_file_that_is_no_video_is_named(tmp_path, content):
     (tmp_path / "one.mp4").write_bytes(content)
