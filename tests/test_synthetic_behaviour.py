@@ -271,17 +271,30 @@ def test_some_events_are_on_one_side():
 
 
 @pytest.mark.parametrize(
-    "name, fps, first", [("casme_2", 30, 0), ("casme_2", 30, 200), ("casme_3", 30, 0), ("samm_lv", 200, 0)]
+    "name, fps, first, seconds",
+    [("casme_2", 30, 0, 60), ("casme_2", 30, 200, 60), ("casme_3", 30, 0, 120), ("samm_lv", 200, 0, 60)],
 )
-def test_a_hundred_scripts_are_like_the_corpus(name, fps, first):
-    """At the frame rates of the corpora."""
+def test_a_hundred_scripts_are_like_the_corpus(name, fps, first, seconds):
+    """At the frame rates of the corpora, and about as long as there. (A frame more is 10 % of a short micro.)"""
     corpus = STATISTICS[name]
-    found = summarise([write_script((0, first + video), 60, fps, name).events() for video in range(100)])
+    found = summarise([write_script((0, first + video), seconds, fps, name).events() for video in range(100)])
     for kind in (MACRO, MICRO):
         of = corpus.of(kind)
         assert found[f"{kind} events_per_minute"] == pytest.approx(of.per_minute, rel=0.1)
         for level in SHOWN:
             assert found[f"{kind} duration_s {level}"] == pytest.approx(float(draw(of.duration_s, level)), rel=0.1)
+
+
+def test_videos_begin_and_end_at_any_moment_between_two_events():
+    first, last = [], []
+    for seed in range(200):
+        script = write_script((5, seed), 60, 30, "samm_lv")
+        if script.expressions:
+            first.append(script.expressions[0].onset_frame)
+            last.append(script.num_frames - max(e.offset_frame for e in script.expressions))
+    for distances in (first, last):
+        most_common = np.bincount(distances).max()
+        assert most_common < 0.1 * len(distances) and np.median(distances) > 45
 
 
 def test_counts_have_the_mean_and_spread_that_are_asked_for():

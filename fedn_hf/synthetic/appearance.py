@@ -402,7 +402,7 @@ def _paint(canvas: Canvas, traits: dict[str, Any], rng: np.random.Generator) -> 
     for name, (srgb, gloss) in flat.items():
         _fill(atlas, name, linear(srgb), gloss)
     frame = linear(rng.choice([(20, 20, 22), (60, 38, 26), (130, 126, 120), (40, 44, 90), (150, 110, 60)]))
-    _fill(atlas, "frame", frame, 0.25)
+    _fill(atlas, "frame", frame, 0.06)
     _fill(atlas, "hand", skin * rng.uniform(0.9, 1.05), 0.02)
     _paint_eye(atlas, traits, rng)
     _paint_hair(atlas, traits, rng)
@@ -480,9 +480,11 @@ def _paint_lips(colour, shine, half, front, skin, traits, points, seed, rng):
     lips = lips * (half[:, 0] < 2.6) * front
     tint = skin * rng.uniform([0.72, 0.5, 0.5], [0.95, 0.72, 0.75])
     if traits["make_up"]:
-        tint = _mix(tint[None], linear(rng.uniform([120, 20, 30], [200, 90, 110])), np.array([rng.uniform(0.4, 0.9)]))[
-            0
-        ]
+        tint = _mix(
+            tint[None],
+            linear(rng.uniform([100, 15, 30], [175, 70, 95])) * (1 - 0.55 * traits["skin_tone"]),
+            np.array([rng.uniform(0.4, 0.9)]),
+        )[0]
     tint = tint * (1 + 0.1 * noise(points * [6, 1.5, 1.5], seed + 5, 2))[:, None]
     return _mix(colour, tint, 0.9 * lips), shine + lips * rng.uniform(0.0, 0.05)
 

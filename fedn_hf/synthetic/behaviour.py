@@ -210,7 +210,9 @@ def _plan(seed: tuple[int, ...], seconds: float, corpus: Statistics, rng: np.ran
         gaps = draw(corpus.gap_s, even_levels(streams, 5, numbers)[rng.permutation(len(plans))])
         gaps = np.where(overlaps, draw(corpus.overlap_position, rng.random(len(plans))) - 1, gaps)
         _bring_together(plans, gaps, rng)
-        _place(plans, overlaps, gaps, seconds, rng)
+        # A video begins and ends at any moment between two events.
+        lead_s, tail_s = draw(corpus.gap_s, rng.random(2)) * rng.random(2)
+        _place(plans, overlaps, gaps, (float(lead_s), float(tail_s)), seconds, rng)
         plans.sort(key=lambda plan: plan.start_s)
         _name(plans, corpus, rng)
     return plans
@@ -238,17 +240,22 @@ def _bring_together(plans: list[_Plan], gaps: np.ndarray, rng: np.random.Generat
         plans[here], plans[there] = plans[there], plans[here]
 
 
-def _place(plans: list[_Plan], overlaps: np.ndarray, gaps: np.ndarray, seconds: float, rng) -> None:
-    """Start times: gaps as drawn, but that the long ones give way in a video too short for them."""
+def _place(
+    plans: list[_Plan], overlaps: np.ndarray, gaps: np.ndarray, ends_s: tuple[float, float], seconds: float, rng
+) -> None:
+    """
+    Start times: gaps, and `ends_s` before the first and after the last event, as drawn, but that the long ones give
+    way in a video too short for them.
+    """
 
     def lay(longest_gap_s: float) -> float:
         latest = plans[0]
-        latest.start_s = 0.0
+        latest.start_s = min(ends_s[0], longest_gap_s)
         for plan, overlapping, gap in zip(plans[1:], overlaps[1:], gaps[1:], strict=True):
             step = min(gap * latest.duration_s, -_TOUCH_S) if overlapping else min(gap, longest_gap_s)
             plan.start_s = max(latest.start_s, latest.end_s + step)
             latest = max(latest, plan, key=lambda one: one.end_s)
-        return latest.end_s
+        return latest.end_s + min(ends_s[1], longest_gap_s)
 
     room = seconds - 2 * _MARGIN_S
     while lay(0.0) > room:  # more than fits even without gaps: the longest event gives way
