@@ -39,8 +39,9 @@ class Results:
             UsageError: unknown formats, or no folder that can be written to.
         """
         names = [name.strip().lower() for given in formats or [] for name in given.split(",")]
-        if unknown := sorted(set(names) - set(FORMATS)):
-            raise UsageError(f"--format takes {' and '.join(FORMATS)}, with commas between, not {', '.join(unknown)}")
+        if set(names) - set(FORMATS):
+            given = " ".join(formats)
+            raise UsageError(f'--format takes {" and ".join(FORMATS)}, with commas between, not "{given}"')
         if out is None:
             for option, is_given in (("--format", bool(formats)), ("--save-raw", keeps_raw)):
                 if is_given:
