@@ -388,6 +388,7 @@ class TestTables:
             read = Expressions.read(tmp_path / name)
             assert (read.video[0], read.onset[0], read.apex[0], read.offset[0]) == ("clip", 30, 36, 59)
             assert (read.type[0], read.label[0], read.score[0]) == ("macro", "joy", 0.9)
+        assert len(Expressions.read(tmp_path)) == 1  # both say the same of one video, as `fedn detect -o` writes them
         assert Videos.from_annotations([annotation]).num_frames.tolist() == [90]
         (tmp_path / "clip.json").rename(tmp_path / "other.json")
         assert len(Expressions.read(tmp_path)) == 2

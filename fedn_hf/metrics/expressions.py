@@ -262,14 +262,16 @@ class Expressions:
     @classmethod
     def read(cls, path: str | Path, fps: float | None = None) -> "Expressions":
         """
-        Expressions of a CSV file, a JSON annotation of this package, or a folder of either.
+        Expressions of a CSV file, a JSON annotation of this package, or a folder of either. In a folder x.csv beside
+        x.json says the same again, as `fedn detect -o` writes them: the JSON is read.
 
         Raises:
             `FednError`: nothing to read there.
         """
         path = Path(path)
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix in (".csv", ".json"))
+            found = {file for file in path.iterdir() if file.suffix in (".csv", ".json")}
+            files = sorted(found - {file.with_suffix(".csv") for file in found if file.suffix == ".json"})
             if not files:
                 raise FednError(f"{path}: no .csv or .json in this folder")
             return concatenate([cls.read(file, fps) for file in files])
