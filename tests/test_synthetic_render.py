@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,3 +186,15 @@ def test_the_command_line(head, tmp_path):
     assert missing.returncode == 2 and "ICT-FaceKit" in missing.stderr and "Traceback" not in missing.stderr
     assert run(*small).returncode == 1
     assert "face-model" in run("--help").stdout
+
+
+def test_the_bundled_clip_is_what_its_truth_says():
+    media = Path(__file__).parents[1] / "examples" / "media"
+    truth = json.loads((media / "synthetic.json").read_text())
+    assert (media / "synthetic.mp4").stat().st_size <= 2 * 2**20
+    frames = sum(map(len, VideoReader(media / "synthetic.mp4")))
+    assert frames == truth["num_frames"] and 20 <= frames / truth["fps"] <= 30
+    types = [event["type"] for event in truth["expressions"]]
+    assert (types.count("macro-expression"), types.count("micro-expression")) == (3, 2)
+    kinds = [other["kind"] for other in truth["distractors"]]
+    assert kinds.count("blink") >= 2 and "head_turn" in kinds

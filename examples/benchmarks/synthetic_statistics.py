@@ -63,10 +63,11 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a video")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, default=Path("synthetic_statistics.json"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("outputs/synthetic_statistics.json"))
     arguments = parser.parse_args()
     settings = {name: getattr(arguments, name) for name in ("videos", "seconds", "seed")}
     table = compare(**settings)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({"settings": {**settings, "fps": FPS}, "results": table}, indent=1) + "\n")
     print(markdown(table))
 
