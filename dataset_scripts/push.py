@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedn_hf.hub import _client
+from fedn_hf.hub import client
 from fedn_hf.media_fedn import FednError
 
 from .convert import read_settings
@@ -48,7 +48,7 @@ def push(
             f"{licence.corpus} may not be passed on, not even in a private repository, whose host is a third party. "
             f"Terms: {licence.terms} {licence.page} Have you leave in writing? Then force it"
         )
-    with _client(repo_id, token) as api:
+    with client(repo_id, token) as api:
         name = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
         if private and not api.dataset_info(name).private:
             raise LicenceError(f"{name} exists and is public; make it private in its settings, or choose another name")

@@ -156,7 +156,7 @@ def push_to_hub(
     folder = Path(folder)
     check_checkpoint(folder)
     files = _files_to_send(folder)
-    with _client(repo_id, token) as api:
+    with client(repo_id, token) as api:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         before = api.model_info(repo_id)
         if private is not None and before.private != private:
@@ -169,7 +169,7 @@ def push_to_hub(
     published = {sibling.rfilename for sibling in before.siblings or ()}
     files = [file for file in files if not (keep_card and file.name == "README.md" and file.name in published)]
     try:
-        with _client(repo_id, token) as api:
+        with client(repo_id, token) as api:
             return api.create_commit(
                 repo_id,
                 operations=_operations(files, published),
@@ -214,7 +214,7 @@ def pull_from_hub(
     target = None if folder is None else Path(folder)
     if target is not None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise CheckpointError(target, "is in use; name a folder that is new or empty")
-    with _client(repo_id, token) as api:
+    with client(repo_id, token) as api:
         refused = [f"*{suffix}" for suffix in sorted(REFUSED_SUFFIXES)]
         snapshot = Path(
             api.snapshot_download(repo_id, revision=revision, allow_patterns=list(SENT), ignore_patterns=refused)
@@ -320,7 +320,7 @@ def _operations(files: list[Path], published: set[str]) -> list:
 def _outcome(repo_id: str, token: str | None, revision: str | None, before: str) -> str:
     """What came of a push that failed: a commit has happened even where the answer to it was lost on the way."""
     try:
-        with _client(repo_id, token) as api:
+        with client(repo_id, token) as api:
             after = api.model_info(repo_id, revision=revision).sha
     except HubError:
         return "nothing half-done is ever published, so push again"
@@ -330,7 +330,7 @@ def _outcome(repo_id: str, token: str | None, revision: str | None, before: str)
 
 
 @contextmanager
-def _client(repo_id: str, token: str | None) -> "Iterator[HfApi]":
+def client(repo_id: str, token: str | None) -> "Iterator[HfApi]":
     """The Hub's client, without its telemetry, and with its errors made into one line of ours."""
     from huggingface_hub import HfApi, constants
 
@@ -395,4 +395,4 @@ def _explain_status(status: int, words: str | None) -> str:
     return f"the Hub refuses this ({status}: {words})"
 
 
-__all__ = ["CheckpointError", "HubError", "check_checkpoint", "pull_from_hub", "push_to_hub"]
+__all__ = ["CheckpointError", "HubError", "check_checkpoint", "client", "pull_from_hub", "push_to_hub"]
