@@ -109,6 +109,15 @@ def interpolate(face, place, triangles, values, out):
 
 
 @_jit
+def between(picture, row, column, down, across, channel):
+    """Value of a picture `down` and `across`, each 0 to 1, from a pixel towards the next ones."""
+    left, right = picture[row, column, channel], picture[row, column + 1, channel]
+    low_left, low_right = picture[row + 1, column, channel], picture[row + 1, column + 1, channel]
+    top, low = left + across * (right - left), low_left + across * (low_right - low_left)
+    return top + down * (low - top)
+
+
+@_jit
 def shade(
     face, place, triangles, texel, triangle_texels, material, atlas, creases, folded, normals, open_sky, lit, lights,
     colours, sky, ground, out,
@@ -153,7 +162,6 @@ def shade(
             v = min(max(v, np.float32(0)), np.float32(atlas.shape[0] - 1.001))
             i, j = int(u), int(v)
             fu, fv = u - np.float32(i), v - np.float32(j)
-            k00, k01, k10, k11 = (one - fv) * (one - fu), (one - fv) * fu, fv * (one - fu), fv * fu
             fold = one - folded[int(creases[j, i, 0])] * creases[j, i, 1]
 
             m = material[t]
@@ -177,33 +185,10 @@ def shade(
             red += sees * (ground[0] + (sky[0] - ground[0]) * up)
             green += sees * (ground[1] + (sky[1] - ground[1]) * up)
             blue += sees * (ground[2] + (sky[2] - ground[2]) * up)
-            gloss = (
-                k00 * atlas[j, i, 3]
-                + k01 * atlas[j, i + 1, 3]
-                + k10 * atlas[j + 1, i, 3]
-                + k11 * atlas[j + 1, i + 1, 3]
-            )
-            ch = (
-                k00 * atlas[j, i, 0]
-                + k01 * atlas[j, i + 1, 0]
-                + k10 * atlas[j + 1, i, 0]
-                + k11 * atlas[j + 1, i + 1, 0]
-            )
-            out[y, x, 0] = ch * fold * red + gloss * glint_r
-            ch = (
-                k00 * atlas[j, i, 1]
-                + k01 * atlas[j, i + 1, 1]
-                + k10 * atlas[j + 1, i, 1]
-                + k11 * atlas[j + 1, i + 1, 1]
-            )
-            out[y, x, 1] = ch * fold * green + gloss * glint_g
-            ch = (
-                k00 * atlas[j, i, 2]
-                + k01 * atlas[j, i + 1, 2]
-                + k10 * atlas[j + 1, i, 2]
-                + k11 * atlas[j + 1, i + 1, 2]
-            )
-            out[y, x, 2] = ch * fold * blue + gloss * glint_b
+            gloss = between(atlas, j, i, fv, fu, 3)
+            out[y, x, 0] = between(atlas, j, i, fv, fu, 0) * fold * red + gloss * glint_r
+            out[y, x, 1] = between(atlas, j, i, fv, fu, 1) * fold * green + gloss * glint_g
+            out[y, x, 2] = between(atlas, j, i, fv, fu, 2) * fold * blue + gloss * glint_b
 
 
 @_jit
@@ -250,9 +235,7 @@ def over_background(drawn, face, background, left, top, samples, out):
             if empty:
                 j, i = y + j0, x + i0
                 for c in range(3):
-                    high = background[j, i, c] + fx * (background[j, i + 1, c] - background[j, i, c])
-                    low = background[j + 1, i, c] + fx * (background[j + 1, i + 1, c] - background[j + 1, i, c])
-                    out[y, x, c] += empty * share * (high + fy * (low - high))
+                    out[y, x, c] += empty * share * between(background, j, i, fy, fx, c)
 
 
 @_jit
@@ -388,6 +371,7 @@ __all__ = [
     "HAIR",
     "MATT",
     "SKIN",
+    "between",
     "blend",
     "facing",
     "flow",
