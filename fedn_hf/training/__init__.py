@@ -1,10 +1,27 @@
 """Training on Accelerate: settings, the loop, checkpoints that go on exactly where they were, and honest folds.
 
-`settings` says what can be set, `loop` trains a network on sequences, `switches` are what can be switched on around
-it, and `checkpoints` keeps its state.
+`settings` says what can be set; `loop` trains a network on sequences, with `optimisation`, `switches` and `log` beside
+it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus; `loso` trains and tests every fold, and
+`report` scores what they found without anything being chosen on a test subject.
 """
 
+from .inputs import FeatureRecipe, corpus_rows
 from .loop import TrainingResult, train
-from .settings import DetectionSettings, Recipe, TrainingError, TrainingSettings
+from .loso import run_folds
+from .report import FoldsReport, score_folds
+from .settings import DetectionSettings, FeatureSettings, Recipe, TrainingError, TrainingSettings
 
-__all__ = ["DetectionSettings", "Recipe", "TrainingError", "TrainingResult", "TrainingSettings", "train"]
+__all__ = [
+    "DetectionSettings",
+    "FeatureRecipe",
+    "FeatureSettings",
+    "FoldsReport",
+    "Recipe",
+    "TrainingError",
+    "TrainingResult",
+    "TrainingSettings",
+    "corpus_rows",
+    "run_folds",
+    "score_folds",
+    "train",
+]

@@ -210,6 +210,8 @@ class DetectionSettings(Settings):
         min_score: Lowest score; low, because what is thrown away here cannot be chosen later.
         nms, nms_iou, nms_sigma: See `postprocessing_fedn.suppress`.
         max_per_minute: At most so many of each minute of video, those of the highest scores.
+        last_epochs: How many epochs, from the last one back, give raw detections to choose from. Where subjects
+            validate, their best epoch alone does.
 
     Example:
 
@@ -225,6 +227,7 @@ class DetectionSettings(Settings):
     limits: ClassVar[dict[str, tuple[float | None, float | None]]] = {
         **dict.fromkeys(("min_score", "nms_iou"), (0, 1)),
         **dict.fromkeys(("nms_sigma", "max_per_minute"), (0, None)),
+        "last_epochs": (1, None),
     }
 
     min_score: float = 0.02
@@ -232,6 +235,7 @@ class DetectionSettings(Settings):
     nms_iou: float = 0.3
     nms_sigma: float = 0.5
     max_per_minute: float = 60.0
+    last_epochs: int = 4
 
 
 @dataclass(frozen=True)

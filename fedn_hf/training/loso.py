@@ -1,0 +1,227 @@
+"""Leave one subject out: a network per subject, trained on all others, and its raw detections on the one left out.
+
+    run/recipe.json                       what all folds are made with
+    run/folds/s15/detections.parquet      raw detections: native frames, type, emotion, score, epoch
+    run/folds/s15/features.json           statistics of the features of those who trained
+    run/folds/s15/training/               checkpoints and log
+
+A fold is done when its detections are there, so folds can be shared out among processes and machines by number, and
+begun again after any interruption. Nothing in a fold knows what happens in the videos of its test subject: they come
+without their events, and no threshold is applied to what is found. `report.score_folds` looks at the events, and
+chooses for each subject by all the others.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from ..data.folds import Fold, leave_one_subject_out
+from ..data.sequences import FednSequence
+from ..files_fedn import replacing
+from ..modeling_fedn import FednForFacialExpressionDetection
+from ..postprocessing_fedn import find_intervals, to_inclusive
+from .checkpoints import differing
+from .inputs import FeatureRecipe, Row, without_events
+from .loop import train
+from .settings import FREE_SETTINGS, DetectionSettings, Recipe, TrainingError
+
+DETECTIONS, RECIPE = "detections.parquet", "recipe.json"
+
+
+def run_folds(
+    rows: Sequence[Row],
+    labels: Iterable[str],
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    part: tuple[int, int] = (1, 1),
+    hook: Callable | None = None,
+) -> list[Path]:
+    """
+    Train and test the folds of a corpus, or those of them that are not done.
+
+    Args:
+        rows: Of the corpus, with `features`; see `inputs.corpus_rows`.
+        labels: Emotion classes of the scheme, in order.
+        recipe: How.
+        folder: New, or that of a run with the same recipe.
+        part: (i, n): of all folds the i-th, the (i + n)-th and so on. The parts 1 to n are all of them.
+        hook: Called as the pipeline's; the name is the fold's.
+
+    Returns:
+        The files of raw detections of this part.
+
+    Raises:
+        TrainingError: a part that there is not, or another recipe than the folder's.
+        LeakageError: a video of two subjects.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.training import Recipe, corpus_rows, run_folds
+
+    >>> recipe = Recipe.read("examples/recipes/mdmo_features.yaml")  # doctest: +SKIP
+    >>> rows, labels = corpus_rows("casme_2", "mdmo.npz", "CASME_sq", recipe.scheme)  # doctest: +SKIP
+    >>> run_folds(rows, labels, recipe, "run", part=(1, 11))  # two of 22 folds  # doctest: +SKIP
+    ```
+    """
+    number, count = part
+    if not 1 <= number <= count:
+        raise TrainingError(f"folds must be i/n with i from 1 to n, got {number}/{count}")
+    if PartialState().num_processes > 1:
+        raise TrainingError(
+            f"a fold is trained by one process, got {PartialState().num_processes}: start one for each part i/n"
+        )
+    folder = Path(folder)
+    _begin(folder, rows, labels, recipe)
+    folds = leave_one_subject_out([row["subject_id"] for row in rows], recipe.num_validation)
+    mine = folds[number - 1 :: count]
+    for fold in mine:
+        if not (folder / "folds" / fold.name / DETECTIONS).exists():
+            run_fold(fold, rows, labels, recipe, folder / "folds" / fold.name, hook=hook)
+    return [folder / "folds" / fold.name / DETECTIONS for fold in mine]
+
+
+def run_fold(
+    fold: Fold, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe, folder: Path, hook: Callable | None = None
+) -> None:
+    """Train one fold, and write the raw detections on its test subjects."""
+    parts = fold.rows([row["subject_id"] for row in rows], [row["video_id"] for row in rows])
+    features = FeatureRecipe.fit((rows[number]["features"] for number in parts["train"]), recipe.features)
+    config = recipe.config(labels, backbone_config=None, feature_size=features.num_channels)
+    folder.mkdir(parents=True, exist_ok=True)
+    features.save(folder / "features.json")
+    sequences = {
+        name: [features.sequence(rows[number], config) for number in parts[name]] for name in ("train", "validation")
+    }
+    tested = [features.sequence(without_events(rows[number]), config) for number in parts["test"]]
+    facts = {row["video_id"]: float(row["fps"]) for row in rows}
+    first = recipe.training.epochs - recipe.detection.last_epochs
+
+    def keep(epoch: int, model: FednForFacialExpressionDetection) -> None:
+        if not sequences["validation"] and epoch > first:
+            found = raw_detections(model, tested, recipe.detection)
+            write_detections([{**row, "epoch": epoch, "fps": facts[row["video"]]} for row in found], temporary(epoch))
+
+    def temporary(epoch: int) -> Path:
+        return folder / f"epoch-{epoch:04}.parquet"
+
+    torch.manual_seed(recipe.training.seed)
+    model = FednForFacialExpressionDetection(config)
+    result = train(
+        model,
+        sequences["train"],
+        recipe.training,
+        folder / "training",
+        validation=sequences["validation"],
+        on_epoch=keep,
+        hook=hook,
+        name=fold.name,
+    )
+    if sequences["validation"]:
+        model = FednForFacialExpressionDetection.from_pretrained(folder / "training" / "best").eval()
+        found = raw_detections(model, tested, recipe.detection)
+        found = [{**row, "epoch": result.best_epoch, "fps": facts[row["video"]]} for row in found]
+    else:
+        epochs = range(max(0, first) + 1, recipe.training.epochs + 1)
+        found = [row for epoch in epochs for row in read_detections(temporary(epoch))]
+    write_detections(found, folder / DETECTIONS)
+    for leftover in folder.glob("epoch-*.parquet"):
+        leftover.unlink()
+
+
+def raw_detections(
+    model: FednForFacialExpressionDetection, sequences: Iterable[FednSequence], settings: DetectionSettings
+) -> list[dict[str, Any]]:
+    """
+    Everything that a network finds down to a low score, in native inclusive frames.
+
+    Returns:
+        Dictionaries with `subject`, `video`, `onset`, `apex`, `offset`, `type`, `emotion` (`None` for a network that
+        does not recognise) and `score`.
+    """
+    config, rows = model.config, []
+    for sequence in sequences:
+        inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
+        proposals = model.detect_from_features(**inputs, min_score=settings.min_score)
+        found = find_intervals(
+            proposals,
+            fps=config.frame_rate,
+            score_threshold=settings.min_score,
+            nms=settings.nms,
+            nms_iou=settings.nms_iou,
+            nms_sigma=settings.nms_sigma,
+        )
+        most = max(1, round(settings.max_per_minute * len(sequence) / config.frame_rate / 60))
+        kept = found.score.argsort(descending=True, stable=True)[:most].sort().values.tolist()
+        last = len(sequence) - 1
+        onset, offset = (frames.clamp(0, last).tolist() for frames in to_inclusive(found.frames))
+        apex = found.apex_frames.long().clamp(0, last).tolist()
+        native = sequence.native_frame.tolist()
+        for place in kept:
+            rows.append(
+                {
+                    "subject": sequence.subject_id,
+                    "video": sequence.video_id,
+                    "onset": native[onset[place]],
+                    "apex": native[min(max(apex[place], onset[place]), offset[place])],
+                    "offset": native[offset[place]],
+                    "type": config.expression_types[int(found.type[place])],
+                    "emotion": None if found.label is None else config.id2label[int(found.label[place])],
+                    "score": float(found.score[place]),
+                }
+            )
+    return rows
+
+
+def write_detections(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A Parquet file, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = dict.fromkeys(("subject", "video"), pa.string()) | dict.fromkeys(("onset", "apex", "offset"), pa.int64())
+    kinds |= {"type": pa.string(), "emotion": pa.string(), "score": pa.float64()}
+    kinds |= {"epoch": pa.int64(), "fps": pa.float64()}
+    with replacing(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(kinds.items()))), unfinished)
+
+
+def read_detections(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of raw detections."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise TrainingError(
+            f"{path}: raw detections could not be read ({error}); remove it to make it again"
+        ) from error
+
+
+def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe) -> None:
+    """Say in the folder what its folds are made with, or refuse to mix them with others."""
+    told = recipe.to_dict()
+    told["training"] = {name: value for name, value in told["training"].items() if name not in FREE_SETTINGS}
+    events = sum(len(row["events"]) for row in rows)
+    subjects = sorted({row["subject_id"] for row in rows})
+    told["corpus"] = {"videos": len(rows), "events": events, "subjects": subjects, "labels": list(labels)}
+    told = json.loads(json.dumps(told))
+    path = folder / RECIPE
+    if path.exists():
+        differences = differing(json.loads(path.read_text("utf-8")), told)
+        if differences:
+            raise TrainingError(
+                f"{folder} holds folds of another run: {'; '.join(differences)}. Use another folder or the same recipe"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+__all__ = ["DETECTIONS", "RECIPE", "raw_detections", "read_detections", "run_fold", "run_folds", "write_detections"]

@@ -1,0 +1,188 @@
+"""Every subject is left out once, nothing of it is known to its fold, and nothing is chosen on it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fedn_hf.data.folds import leave_one_subject_out
+from fedn_hf.metrics import Expressions, Videos, spotting
+from fedn_hf.training import FeatureRecipe, FeatureSettings, Recipe, TrainingError, run_folds, score_folds
+from fedn_hf.training.loso import DETECTIONS, read_detections, run_fold
+from fedn_hf.training.report import REPORT, choose_by_type, report_on
+from tests import training_sets as small
+
+MODEL = {
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "window_size": 64,
+    "attention_window": 32,
+    "segment_length": 4,
+    "num_head_layers": 1,
+    "regression_ranges": [[0, 16], [16, 64]],
+    "anchor_ratios": [1.0],
+}
+RECIPE = Recipe.from_dict(
+    {
+        "model": MODEL,
+        "training": {**small.QUICK, "epochs": 8, "learning_rate": 1e-2},
+        "detection": {"last_epochs": 2},
+        "features": {"clip": 8},
+    }
+)
+
+
+def spoilt(rows, subject):
+    """The same corpus, but what happens in one subject's videos is told wrongly."""
+    event = {"onset": 3, "apex": 4, "offset": 200, "type": "micro-expression", "emotion": "others"}
+    return [{**row, "events": [event]} if row["subject_id"] == subject else row for row in rows]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("loso")
+    rows = small.rows()
+    files = [file for part in (1, 2, 3) for file in run_folds(rows, small.LABELS, RECIPE, folder, part=(part, 3))]
+    assert sorted(file.parent.name for file in files) == ["s0", "s1", "s2", "s3"]
+    return folder
+
+
+def test_raw_detections_of_every_fold(run):
+    table = pq.read_table(run / "folds" / "s1" / DETECTIONS)
+    names = ["subject", "video", "onset", "apex", "offset", "type", "emotion", "score", "epoch", "fps"]
+    assert table.column_names == names
+    rows = table.to_pylist()
+    assert {row["epoch"] for row in rows} == {7, 8} and {row["video"] for row in rows} == {"s1_a"}
+    assert all(0 <= row["onset"] <= row["apex"] <= row["offset"] < small.FRAMES for row in rows)
+    assert {row["emotion"] for row in rows} <= set(small.LABELS)
+    assert sorted(path.name for path in (run / "folds" / "s1").iterdir()) == [DETECTIONS, "features.json", "training"]
+
+
+def test_a_fold_does_not_know_what_happens_to_its_test_subject(run, tmp_path):
+    rows = spoilt(small.rows(), "s1")
+    folds = {fold.name: fold for fold in leave_one_subject_out([row["subject_id"] for row in rows])}
+    run_fold(folds["s1"], rows, small.LABELS, RECIPE, tmp_path / "s1")
+    found = read_detections(tmp_path / "s1" / DETECTIONS)
+    assert found == read_detections(run / "folds" / "s1" / DETECTIONS) and found
+
+
+def test_folds_go_on_where_they_were(run, tmp_path):
+    rows, done = small.rows(), []
+
+    def stop(what, artifact, file=None, total=None, completed=None):
+        done.append(file)
+        if file == "s1" and completed == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_folds(rows, small.LABELS, RECIPE, tmp_path, part=(1, 1), hook=stop)
+    assert set(done) == {"s0", "s1"}
+    done.clear()
+    run_folds(rows, small.LABELS, RECIPE, tmp_path, part=(2, 4), hook=lambda *_, file, **__: done.append(file))
+    assert set(done) == {"s1"} and len(done) < 32  # not from the beginning
+    for subject in ("s0", "s1"):
+        ours, theirs = (read_detections(folder / "folds" / subject / DETECTIONS) for folder in (tmp_path, run))
+        assert ours == theirs
+    with pytest.raises(TrainingError, match="2 of 4 folds are not done: s2, s3"):
+        score_folds(tmp_path, rows)
+    with pytest.raises(TrainingError, match=r"training\.learning_rate was 0\.01, is 0\.001"):
+        run_folds(rows, small.LABELS, RECIPE.with_values({"training.learning_rate": 1e-3}), tmp_path)
+    with pytest.raises(TrainingError, match="got 5/4"):
+        run_folds(rows, small.LABELS, RECIPE, tmp_path, part=(5, 4))
+
+
+def test_the_report_is_strict_and_nested_first(run):
+    rows = small.rows()
+    report = score_folds(run, rows)
+    assert report.by_type.protocol.selection == "nested" and report.by_type.f1 > 0.5
+    first = report.selection.results[0]
+    assert (first.rules, first.selection) == ("strict", "nested")
+    assert set(report.choices) == {"s0", "s1", "s2", "s3"} and set(report.choices["s0"]) == {"epoch", "macro", "micro"}
+    told = json.loads((run / REPORT).read_text())
+    assert told["nested_by_type"]["overall"]["f1"] == report.by_type.f1
+    assert "chosen on the other subjects" in str(report).splitlines()[0]
+
+
+def tables(seed=0, subjects=6):
+    """Random detections of three epochs, with chance hits."""
+    generator = np.random.default_rng(seed)
+    truth, found = [], []
+    for number in range(subjects):
+        names = {"subject": f"s{number}", "video": f"v{number}"}
+        for place in range(8):
+            onset, kind = 100 * place, "macro" if place % 2 else "micro"
+            truth.append({**names, "onset": onset, "offset": onset + 20, "type": kind})
+            for epoch in range(3):
+                right = generator.random() < 0.3 + 0.2 * epoch
+                score = generator.random() * (1 if right else 0.7)
+                row = {**names, "onset": onset + (0 if right else 50), "type": kind, "score": score, "epoch": epoch}
+                found.append({**row, "offset": row["onset"] + 20})
+    videos = Videos([f"v{n}" for n in range(subjects)], [f"s{n}" for n in range(subjects)], [800] * subjects, 30)
+    return Expressions.from_rows(found), Expressions.from_rows(truth), videos
+
+
+def test_nothing_is_chosen_on_a_test_subject():
+    """Whatever is said to happen to a subject, what is chosen for it stays; what is chosen for others need not."""
+    raw, events, videos = tables()
+    honest = choose_by_type(raw, events, videos)
+    others_change = 0
+    for subject in honest:
+        moved = np.where(events.subject == subject, 50, 0)  # what was wrong is right, and the other way round
+        told = dataclasses.replace(events, onset=events.onset + moved, offset=events.offset + moved)
+        choices = choose_by_type(raw, told, videos)
+        assert choices[subject] == honest[subject]
+        others_change += choices != honest
+    assert others_change > 3
+
+
+def test_choices_are_the_best_on_the_others_by_exhaustive_search():
+    raw, events, videos = tables()
+    choices = choose_by_type(raw, events, videos)
+    grid = (0.1, 0.3, 0.5, 0.7)
+    for subject in ("s0", "s4"):
+        others = [np.array([name != subject for name in table.subject]) for table in (raw, events)]
+        theirs, truth = raw[others[0]], events[others[1]]
+
+        def f1(epoch, macro, micro, theirs=theirs, truth=truth):
+            least = np.where(theirs.type == "macro", macro, micro)
+            kept = theirs[(theirs.epoch == epoch) & (theirs.score >= least)]
+            return spotting(dataclasses.replace(kept, epoch=None), truth).f1
+
+        best = f1(**choices[subject])
+        assert all(f1(e, a, b) <= best + 1e-9 for e in range(3) for a in grid for b in grid)
+    report = report_on(raw, events, videos)
+    assert report.selection.get("subject_oracle").result.f1 >= report.selection.get("nested").result.f1
+    assert report.detection is None  # no emotions
+
+
+def test_validation_subjects_choose_the_epoch(tmp_path):
+    changes = {"training.epochs": 3, "training.early_stopping_epochs": 1, "num_validation": 1}
+    recipe = RECIPE.with_values(changes)
+    [file] = run_folds(small.rows(), small.LABELS, recipe, tmp_path, part=(4, 4))
+    lines = (tmp_path / "folds" / "s3" / "training" / "log.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
+    losses = {row["epoch"]: row["validation_loss"] for row in log if "validation_loss" in row}
+    assert {row["epoch"] for row in read_detections(file)} == {min(losses, key=losses.get)}
+
+
+def test_features_are_standardised_by_those_who_train(tmp_path):
+    generator = np.random.default_rng(0)
+    videos = [generator.normal(3, 2, (200, 2, 2)).astype(np.float32) for _ in range(3)]
+    settings = FeatureSettings(clip=2.0, leak=0.9, leak_scale=0.5)
+    recipe = FeatureRecipe.fit(videos[:2], settings)
+    flat = np.concatenate(videos[:2]).reshape(-1, 4)
+    assert np.allclose(recipe.mean, flat.mean(0)) and np.allclose(recipe.std, flat.std(0), rtol=1e-5)
+    values = recipe.apply(videos[2])
+    assert values.shape == (200, 8) and recipe.num_channels == 8 and values[:, :4].abs().max() == 2
+    expected = 0.9 * values[98, 4:] + 0.5 * values[99, :4]
+    assert torch.allclose(values[99, 4:], expected, atol=1e-5)
+    recipe.save(tmp_path / "f.json")
+    assert torch.equal(FeatureRecipe.read(tmp_path / "f.json").apply(videos[2]), values)
+    with pytest.raises(TrainingError, match="finite numbers"):
+        FeatureRecipe.fit([np.array([[np.nan]])], settings)
+    with pytest.raises(TrainingError, match="not a feature recipe"):
+        FeatureRecipe.read(tmp_path / "none.json")
