@@ -17,6 +17,7 @@ from .evaluate import agreement, evaluate
 from .prepare import prepare
 from .synth import synth
 from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
+from .train import loso, train
 
 # Click's own error for a wrong command line; where it lies depends on typer's version.
 _ClickUsageError = typer.BadParameter.__base__
@@ -79,7 +80,7 @@ def _options(
     """
 
 
-for _command in (detect, postprocess, prepare, evaluate, agreement, doctor, push, pull):
+for _command in (detect, postprocess, prepare, train, loso, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
 app.add_typer(cache, name="cache")
 app.add_typer(synth, name="synth")

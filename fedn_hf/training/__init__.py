@@ -5,7 +5,7 @@ it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus; `loso` 
 `report` scores what they found without anything being chosen on a test subject.
 """
 
-from .inputs import FeatureRecipe, corpus_rows
+from .inputs import FeatureRecipe, corpus_rows, video_rows
 from .loop import TrainingResult, train
 from .loso import run_folds
 from .report import FoldsReport, score_folds
@@ -24,4 +24,5 @@ __all__ = [
     "run_folds",
     "score_folds",
     "train",
+    "video_rows",
 ]

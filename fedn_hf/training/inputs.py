@@ -1,21 +1,28 @@
-"""From a corpus to sequences: rows of features with their events, and what is done to features before a network.
+"""From a corpus to a network and its sequences: published features, or videos through a backbone.
 
-Statistics that features are standardised with come from the subjects that train, and are kept with what they made.
+A row of a corpus has `features`: an array (T, ...) at the video's own rate, as they are published, or `VideoFeatures`:
+what a frozen backbone makes of a video, or its crops for a backbone that trains. Statistics that published features
+are standardised with come from the subjects that train, and are kept with what they made.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
+from transformers import AutoBackbone, AutoConfig
 
 from ..configuration_fedn import FednConfig
+from ..data.cache import FeatureCache, VideoFeatures, crops_of, features_of
 from ..data.sequences import FednSequence, named_rows
 from ..files_fedn import replacing
-from .settings import FeatureSettings, TrainingError
+from ..modeling_fedn import FednForFacialExpressionDetection
+from ..video_processing_fedn import FednVideoProcessor
+from .settings import FeatureSettings, Recipe, TrainingError
 
 Row = Mapping[str, Any]
 
@@ -149,9 +156,150 @@ def corpus_rows(
     return list(named_rows(load_features(features, builder))), SCHEMES[scheme]
 
 
+def video_rows(
+    folder: str | Path, recipe: Recipe, *, cache: FeatureCache | None = None, hook: Callable | None = None
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """
+    The videos of a converted corpus (`fedn prepare`, `fedn synth`), through the backbone if it is frozen, else as
+    crops.
+
+    Args:
+        folder: A VideoFolder.
+        recipe: Its `scheme`, its network, and where its backbone comes from.
+        cache: Where to look for features first, and where to keep them.
+        hook: Called as the pipeline's, with the step "features".
+
+    Returns:
+        As `corpus_rows`, with `split`, the part of the corpus that a row is in.
+
+    Raises:
+        TrainingError: no such folder, or a frozen backbone without weights.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.training import Recipe
+    >>> from fedn_hf.training.inputs import video_rows
+
+    >>> rows, labels = video_rows("casme2", Recipe.read("examples/recipes/casme_2.yaml"))  # doctest: +SKIP
+    ```
+    """
+    from datasets import load_dataset
+
+    from dataset_scripts.corpus import cast
+    from dataset_scripts.labels import SCHEMES
+
+    labels = SCHEMES[recipe.scheme]
+    model = make_model(recipe.config(labels), recipe)
+    if model.config.backbone_config is None:
+        raise TrainingError("model.backbone_config is null, and videos need a backbone; give published features")
+    if model.config.freeze_backbone and recipe.backbone is None:
+        raise TrainingError(
+            "a frozen backbone must have learnt something: give recipe.backbone, a checkpoint to take it from, or set "
+            "model.freeze_backbone=false to train it"
+        )
+    processor = processor_of(model.config)
+    try:
+        splits = load_dataset("videofolder", data_dir=str(folder))
+    except (FileNotFoundError, datasets.exceptions.DatasetsError) as error:
+        raise TrainingError(f"{folder}: no converted corpus ({error}); see fedn prepare") from error
+    rows = []
+    for split, dataset in splits.items():
+        for row in named_rows(cast(dataset, recipe.scheme)):
+            if model.config.freeze_backbone:
+                features = features_of(row["video"], model, processor, cache=cache, hook=hook)
+            else:
+                features = crops_of(row["video"], model.config, processor, cache=cache, hook=hook)
+            rows.append({**row, "features": features, "split": split})
+    return rows, labels
+
+
+def processor_of(config: FednConfig) -> FednVideoProcessor:
+    """The processor of crops for a network."""
+    return FednVideoProcessor(size={"height": config.image_size, "width": config.image_size})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """
+    How rows become what a network takes, after a look at the rows that train.
+
+    Args:
+        config: Of the network.
+        features: What is done to published features; `None` for videos.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from fedn_hf.training import Recipe
+    >>> from fedn_hf.training.inputs import Inputs
+
+    >>> rows = [{"video_id": "a", "subject_id": "s", "fps": 30.0, "events": [], "features": np.zeros((50, 6))}]
+    >>> inputs = Inputs.fit(rows, ["positive", "negative"], Recipe.from_dict({"features": {"leak": 0.98}}))
+    >>> inputs.config.feature_size, len(inputs.sequence(rows[0]))
+    (12, 50)
+    ```
+    """
+
+    config: FednConfig
+    features: FeatureRecipe | None
+
+    @classmethod
+    def fit(cls, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe) -> "Inputs":
+        """Of the rows that train."""
+        if any(isinstance(row["features"], VideoFeatures) for row in rows):
+            return cls(recipe.config(labels), None)
+        features = FeatureRecipe.fit((row["features"] for row in rows), recipe.features)
+        return cls(recipe.config(labels, backbone_config=None, feature_size=features.num_channels), features)
+
+    def sequence(self, row: Row) -> FednSequence:
+        """A row as the network sees it."""
+        if self.features is None:
+            return row["features"].sequence(row, self.config)
+        return self.features.sequence(row, self.config)
+
+    @property
+    def video_processor(self) -> FednVideoProcessor | None:
+        """What makes pixels of crops, for networks with a backbone."""
+        return None if self.config.backbone_config is None else processor_of(self.config)
+
+    def save_model(self, checkpoint: Path, folder: Path) -> None:
+        """Write a checkpoint's network as `from_pretrained` and the pipeline take it, with what its inputs need."""
+        FednForFacialExpressionDetection.from_pretrained(checkpoint).save_pretrained(folder)
+        if self.video_processor is not None:
+            self.video_processor.save_pretrained(folder)
+        if self.features is not None:
+            self.features.save(folder / "features.json")
+
+
+def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDetection:
+    """
+    A new network, the same for the same seed; its backbone's weights are those of `recipe.backbone`, if that is given.
+
+    Raises:
+        TrainingError: a checkpoint that has no such backbone.
+    """
+    torch.manual_seed(recipe.training.seed)
+    model = FednForFacialExpressionDetection(config)
+    if recipe.backbone is None or config.backbone_config is None:
+        return model
+    try:
+        kind = AutoConfig.from_pretrained(recipe.backbone).model_type
+        if kind == config.model_type:
+            found = FednForFacialExpressionDetection.from_pretrained(recipe.backbone).fedn.frame_encoder.backbone
+        else:
+            found = AutoBackbone.from_pretrained(recipe.backbone, use_safetensors=True)
+        model.fedn.frame_encoder.backbone.load_state_dict(found.state_dict())
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"recipe.backbone: {recipe.backbone} has no such backbone ({reason})") from error
+    return model
+
+
 def without_events(row: Row) -> dict[str, Any]:
     """The same video, and nothing about what happens in it."""
     return {**row, "events": []}
 
 
-__all__ = ["FeatureRecipe", "corpus_rows", "without_events"]
+__all__ = ["FeatureRecipe", "Inputs", "corpus_rows", "make_model", "processor_of", "video_rows", "without_events"]

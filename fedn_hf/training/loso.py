@@ -24,11 +24,13 @@ from ..data.sequences import FednSequence
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..postprocessing_fedn import find_intervals, to_inclusive
+from ..video_processing_fedn import FednVideoProcessor
 from .checkpoints import differing
-from .inputs import FeatureRecipe, Row, without_events
+from .inputs import Inputs, Row, make_model, without_events
 from .loop import train
 from .settings import FREE_SETTINGS, DetectionSettings, Recipe, TrainingError
 
+_FRAMES = 256  # of crops that are held as floating-point pixels at a time
 DETECTIONS, RECIPE = "detections.parquet", "recipe.json"
 
 
@@ -91,41 +93,40 @@ def run_fold(
 ) -> None:
     """Train one fold, and write the raw detections on its test subjects."""
     parts = fold.rows([row["subject_id"] for row in rows], [row["video_id"] for row in rows])
-    features = FeatureRecipe.fit((rows[number]["features"] for number in parts["train"]), recipe.features)
-    config = recipe.config(labels, backbone_config=None, feature_size=features.num_channels)
+    inputs = Inputs.fit([rows[number] for number in parts["train"]], labels, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    features.save(folder / "features.json")
-    sequences = {
-        name: [features.sequence(rows[number], config) for number in parts[name]] for name in ("train", "validation")
-    }
-    tested = [features.sequence(without_events(rows[number]), config) for number in parts["test"]]
+    if inputs.features is not None:
+        inputs.features.save(folder / "features.json")
+    training, validating = ([inputs.sequence(rows[n]) for n in parts[name]] for name in ("train", "validation"))
+    tested = [inputs.sequence(without_events(rows[number])) for number in parts["test"]]
     facts = {row["video_id"]: float(row["fps"]) for row in rows}
     first = recipe.training.epochs - recipe.detection.last_epochs
 
+    def detections(model: FednForFacialExpressionDetection, epoch: int) -> list[dict[str, Any]]:
+        found = raw_detections(model, tested, recipe.detection, inputs.video_processor)
+        return [{**row, "epoch": epoch, "fps": facts[row["video"]]} for row in found]
+
     def keep(epoch: int, model: FednForFacialExpressionDetection) -> None:
-        if not sequences["validation"] and epoch > first:
-            found = raw_detections(model, tested, recipe.detection)
-            write_detections([{**row, "epoch": epoch, "fps": facts[row["video"]]} for row in found], temporary(epoch))
+        if not validating and epoch > first:
+            write_detections(detections(model, epoch), temporary(epoch))
 
     def temporary(epoch: int) -> Path:
         return folder / f"epoch-{epoch:04}.parquet"
 
-    torch.manual_seed(recipe.training.seed)
-    model = FednForFacialExpressionDetection(config)
     result = train(
-        model,
-        sequences["train"],
+        make_model(inputs.config, recipe),
+        training,
         recipe.training,
         folder / "training",
-        validation=sequences["validation"],
+        validation=validating,
+        video_processor=inputs.video_processor,
         on_epoch=keep,
         hook=hook,
         name=fold.name,
     )
-    if sequences["validation"]:
-        model = FednForFacialExpressionDetection.from_pretrained(folder / "training" / "best").eval()
-        found = raw_detections(model, tested, recipe.detection)
-        found = [{**row, "epoch": result.best_epoch, "fps": facts[row["video"]]} for row in found]
+    if validating:
+        best = FednForFacialExpressionDetection.from_pretrained(folder / "training" / "best").eval()
+        found = detections(best, result.best_epoch)
     else:
         epochs = range(max(0, first) + 1, recipe.training.epochs + 1)
         found = [row for epoch in epochs for row in read_detections(temporary(epoch))]
@@ -135,10 +136,14 @@ def run_fold(
 
 
 def raw_detections(
-    model: FednForFacialExpressionDetection, sequences: Iterable[FednSequence], settings: DetectionSettings
+    model: FednForFacialExpressionDetection,
+    sequences: Iterable[FednSequence],
+    settings: DetectionSettings,
+    video_processor: FednVideoProcessor | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Everything that a network finds down to a low score, in native inclusive frames.
+    Everything that a network finds down to a low score, in native inclusive frames. Sequences of crops need the
+    processor.
 
     Returns:
         Dictionaries with `subject`, `video`, `onset`, `apex`, `offset`, `type`, `emotion` (`None` for a network that
@@ -147,6 +152,8 @@ def raw_detections(
     config, rows = model.config, []
     for sequence in sequences:
         inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
+        if "crops" in sequence.inputs:
+            inputs["frame_features"] = _encode(model, sequence.inputs["crops"], video_processor)
         proposals = model.detect_from_features(**inputs, min_score=settings.min_score)
         found = find_intervals(
             proposals,
@@ -176,6 +183,15 @@ def raw_detections(
                 }
             )
     return rows
+
+
+@torch.no_grad()
+def _encode(
+    model: FednForFacialExpressionDetection, crops: torch.Tensor, video_processor: FednVideoProcessor
+) -> torch.Tensor:
+    """Crops (T, S, S, 3) to frame features (T, F), a little at a time."""
+    pixels = (video_processor(part, return_tensors="pt")["pixel_values"][0] for part in crops.split(_FRAMES))
+    return torch.cat([model.encode_frames(part.to(model.device)).cpu() for part in pixels])
 
 
 def write_detections(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -101,10 +101,9 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
     """
     folder = Path(folder)
     subjects = sorted({row["subject_id"] for row in rows})
+    if missing := missing_folds(folder, rows):
+        raise TrainingError(f"{folder}: {len(missing)} of {len(subjects)} folds are not done: {', '.join(missing)}")
     files = [folder / "folds" / subject / DETECTIONS for subject in subjects]
-    missing = [file.parent.name for file in files if not file.exists()]
-    if missing:
-        raise TrainingError(f"{folder}: {len(missing)} of {len(files)} folds are not done: {', '.join(missing)}")
     raw = _expressions([row for file in files for row in read_detections(file)])
     if json.loads((folder / RECIPE).read_text("utf-8"))["num_validation"]:
         raw = dataclasses.replace(raw, epoch=None)  # every fold's own best, chosen by its validation subjects
@@ -126,6 +125,12 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
     with replacing(folder / REPORT) as unfinished:
         unfinished.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
     return report
+
+
+def missing_folds(folder: str | Path, rows: Sequence[Row]) -> list[str]:
+    """Names of the folds that are not done."""
+    subjects = sorted({row["subject_id"] for row in rows})
+    return [subject for subject in subjects if not (Path(folder) / "folds" / subject / DETECTIONS).exists()]
 
 
 def report_on(raw: Expressions, events: Expressions, videos: Videos, protocol: Protocol | str = STRICT) -> FoldsReport:
@@ -220,4 +225,4 @@ def _expressions(rows: Sequence[dict[str, Any]]) -> Expressions:
     return Expressions.from_rows([{("label" if k == "emotion" else k): v for k, v in row.items()} for row in rows])
 
 
-__all__ = ["REPORT", "THRESHOLDS", "FoldsReport", "choose_by_type", "report_on", "score_folds"]
+__all__ = ["REPORT", "THRESHOLDS", "FoldsReport", "choose_by_type", "missing_folds", "report_on", "score_folds"]

@@ -284,6 +284,7 @@ class Recipe:
         training, detection, features: The sections.
         scheme: Label scheme of the corpus: "objective_4", "emotion_7" or "megc_3".
         num_validation: Subjects of each fold that do not train but say when to stop.
+        backbone: A checkpoint, a folder or a model on the Hub, whose backbone the network begins with.
 
     Raises:
         TrainingError: names the setting.
@@ -308,6 +309,7 @@ class Recipe:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     scheme: Literal["objective_4", "emotion_7", "megc_3"] = "objective_4"
     num_validation: int = 0
+    backbone: str | None = None
 
     def __post_init__(self):
         schemes = get_args(get_type_hints(type(self))["scheme"])
@@ -319,6 +321,8 @@ class Recipe:
             raise TrainingError(
                 "training.early_stopping_epochs needs subjects to look at: set num_validation to 1 or more, got 0"
             )
+        if self.backbone is not None and not isinstance(self.backbone, str):
+            raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
         known = [each.name for each in dataclasses.fields(FednConfig)]
         check_names("model", self.model, ["preset", *known])
 

@@ -1,0 +1,242 @@
+"""`fedn train` and `fedn loso`: train a network on a corpus, or one per subject, and report on those left out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import SOME_FAILED, UsageError, say, say_error
+
+_CORPUS, _HOW = "Corpus", "How to train"
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Recipe in YAML; examples/recipes holds some.", rich_help_panel=_HOW
+    ),
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="casme_2, casme_3, samm_lv or folder_csv.", rich_help_panel=_CORPUS),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Published features of its videos.", rich_help_panel=_CORPUS),
+]
+Sheets = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where its label sheets lie.", rich_help_panel=_CORPUS)
+]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="In place of these, what `fedn prepare` or `fedn synth` wrote.", rich_help_panel=_CORPUS
+    ),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(metavar="RATE", help="Frames per second of folder_csv's features.", rich_help_panel=_CORPUS),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="New, or of the same run that was stopped.")]
+Epochs = Annotated[int | None, typer.Option(help="In place of the recipe's.", rich_help_panel=_HOW)]
+BatchSize = Annotated[int | None, typer.Option(help="Windows at once, in each process.", rich_help_panel=_HOW)]
+LearningRate = Annotated[float | None, typer.Option(help="The highest one.", rich_help_panel=_HOW)]
+Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.", rich_help_panel=_HOW)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of the recipe, such as training.ema_decay=0.99; may be given again.",
+        rich_help_panel=_HOW,
+    ),
+]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads to use.", rich_help_panel=_HOW)]
+
+
+def train(
+    out: Out,
+    config: Config = None,
+    corpus: Corpus = None,
+    features: Features = None,
+    sheets: Sheets = None,
+    videos: Videos = None,
+    fps: Fps = None,
+    validation: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SUBJECT", help="Does not train, but says when to stop.", rich_help_panel=_CORPUS),
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Set = None,
+    threads: Threads = None,
+) -> None:
+    """Train a network on a corpus; the same command goes on with a run that was stopped.
+
+    \b
+    FOLDER/model is the network in the end: of the best epoch, if subjects
+    validate, else of the last one. On many GPUs:
+      accelerate launch $(which fedn) train ...
+
+    \b
+    Examples:
+      fedn train --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
+      fedn train --config recipe.yaml --videos casme2 --validation s15 --epochs 30 -o run
+    """
+    recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
+
+    def work(hook) -> None:
+        rows, labels = _rows(recipe, corpus, features, sheets, videos, fps, hook)
+        _train(rows, labels, recipe, set(validation or ()), out, hook)
+
+    _run(work, threads)
+
+
+def loso(
+    out: Out,
+    config: Config = None,
+    corpus: Corpus = None,
+    features: Features = None,
+    sheets: Sheets = None,
+    videos: Videos = None,
+    fps: Fps = None,
+    folds: Annotated[str, typer.Option(metavar="all|i/n", help="All, or every n-th from the i-th on.")] = "all",
+    protocol: Annotated[str, typer.Option(help="Rules to report by beside the strict ones.")] = "strict",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    settings: Set = None,
+    threads: Threads = None,
+) -> None:
+    """Leave each subject out once: train on the others, keep the raw detections, and report in the end.
+
+    \b
+    Folds that are done are left alone, so the parts i/n may run at once, also on
+    several machines with one disk, and again after they were stopped. When all
+    are done the report follows; in it, what is chosen for a subject is chosen by
+    the others.
+
+    \b
+    Examples:
+      fedn loso --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
+      fedn loso --config recipe.yaml --videos casme2 --folds 1/4 -o run
+    """
+    recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
+    part = _part(folds)
+
+    def work(hook) -> None:
+        from ..training import run_folds, score_folds
+        from ..training.report import REPORT, missing_folds
+
+        rows, labels = _rows(recipe, corpus, features, sheets, videos, fps, hook)
+        run_folds(rows, labels, recipe, out, part=part, hook=hook)
+        if missing := missing_folds(out, rows):
+            say(f"{out}: the folds {folds} are done; {len(missing)} others are not, so there is no report yet")
+            return
+        say(str(score_folds(out, rows, protocol)), "", f"{out / REPORT} holds all of it")
+
+    _run(work, threads)
+
+
+def _recipe(config, epochs, batch_size, learning_rate, seed, settings):
+    import yaml
+
+    from ..training import Recipe, TrainingError
+
+    changes: dict[str, Any] = {}
+    for words in settings or ():
+        name, equals, value = words.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, such as training.epochs=5, not {words!r}")
+        try:
+            changes[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {name}: {value!r} is no YAML") from None
+    flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    changes |= {f"training.{name}": value for name, value in flags.items() if value is not None}
+    try:
+        return (Recipe() if config is None else Recipe.read(config)).with_values(changes)
+    except TrainingError as error:
+        raise UsageError(str(error)) from None
+
+
+def _part(folds: str) -> tuple[int, int]:
+    if folds == "all":
+        return 1, 1
+    number, slash, count = folds.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f'--folds takes "all" or i/n with i from 1 to n, such as 3/22, not {folds!r}')
+    return int(number), int(count)
+
+
+def _rows(recipe, corpus, features, sheets, videos, fps, hook):
+    from ..training import corpus_rows, video_rows
+
+    published = {"--corpus": corpus, "--features": features, "--sheets": sheets}
+    missing = [name for name, value in published.items() if value is None]
+    if videos is not None:
+        if len(missing) < len(published):
+            raise UsageError("give either --videos, or --corpus with --features and --sheets")
+        from ..data.cache import FeatureCache
+
+        return video_rows(videos, recipe, cache=FeatureCache(), hook=hook)
+    if missing:
+        raise UsageError(f"{' and '.join(missing)} missing; or give --videos, a converted corpus")
+    return corpus_rows(corpus, features, sheets, recipe.scheme, **({} if fps is None else {"fps": fps}))
+
+
+def _train(rows, labels, recipe, validation: set[str], out: Path, hook) -> None:
+    from accelerate import PartialState
+
+    from ..training import train as train_network
+    from ..training.inputs import Inputs, make_model
+
+    subjects = sorted({row["subject_id"] for row in rows})
+    if unknown := validation - set(subjects):
+        raise UsageError(f"--validation: no subject {', '.join(sorted(unknown))}; there is {', '.join(subjects)}")
+    if not validation:
+        validation = {row["subject_id"] for row in rows if row.get("split") == "validation"}
+        validation = validation or set(subjects[len(subjects) - recipe.num_validation :])
+    training = [row for row in rows if row["subject_id"] not in validation and row.get("split") != "test"]
+    validating = [row for row in rows if row["subject_id"] in validation]
+    inputs = Inputs.fit(training, labels, recipe)
+    result = train_network(
+        make_model(inputs.config, recipe),
+        [inputs.sequence(row) for row in training],
+        recipe.training,
+        out,
+        validation=[inputs.sequence(row) for row in validating],
+        video_processor=inputs.video_processor,
+        hook=hook,
+        name=out.name,
+    )
+    if not PartialState().is_main_process:
+        return
+    inputs.save_model(out / ("latest" if result.best_epoch is None else "best"), out / "model")
+    told = f"loss {result.losses[-1]:.4f}"
+    if result.best_epoch is not None:
+        told += f"; best on the validation subjects: {result.best_loss:.4f} after epoch {result.best_epoch}"
+    say(f"{out / 'model'}: trained on {len(training)} videos, {told}")
+
+
+def _run(work, threads: int | None) -> None:
+    import torch
+
+    from dataset_scripts.quirks import CorpusError
+
+    from ..media_fedn import FednError
+    from ..progress import ProgressHook
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with ProgressHook() as hook:
+            work(hook)
+    except (FednError, CorpusError) as error:
+        say_error(f"error: {error}")
+        raise typer.Exit(SOME_FAILED) from None
+
+
+__all__ = ["loso", "train"]

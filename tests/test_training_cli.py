@@ -1,0 +1,143 @@
+"""`fedn train` and `fedn loso`, from files to a network and to a report."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from typer.testing import CliRunner
+
+from fedn_hf import FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf.cli import app
+from fedn_hf.training import FeatureRecipe, Recipe
+from tests import training_sets as small
+from tests.clips import make
+from tests.test_training_loso import MODEL
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "examples" / "recipes").glob("*.yaml"))
+NAMES = ("video", "subject_id", "onset", "apex", "offset", "type", "emotion")
+
+
+def fedn(*arguments, code=0):
+    ran = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert ran.exit_code == code, (ran.output, ran.exception)
+    return ran.output
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Features, a table of events, and a recipe; the flags that name them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = small.rows()
+    np.savez(folder / "features.npz", **{row["video_id"]: row["features"] for row in rows})
+    (folder / "sheets").mkdir()
+    with open(folder / "sheets" / "events.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, NAMES)
+        table.writeheader()
+        for row in rows:
+            table.writerows({**e, "video": row["video_id"], "subject_id": row["subject_id"]} for e in row["events"])
+    recipe = {"model": MODEL, "training": {**small.QUICK, "epochs": 6, "learning_rate": 0.01}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    corpus = ["--corpus", "folder_csv", "--fps", "30", "--features", folder / "features.npz"]
+    return ["--config", folder / "recipe.yaml", *corpus, "--sheets", folder / "sheets"]
+
+
+def test_train(corpus, tmp_path):
+    out = tmp_path / "run"
+    said = fedn("train", *corpus, "-o", out, "--epochs", 2, "--set", "training.ema_decay=0.5", "--validation", "s3")
+    assert "trained on 3 videos" in said and "best on the validation subjects" in said
+    model = FednForFacialExpressionDetection.from_pretrained(out / "model")
+    recipe = FeatureRecipe.read(out / "model" / "features.json")
+    assert model.config.feature_size == recipe.num_channels == 4 and model.config.num_labels == 4
+    lines = (out / "log.jsonl").read_text()
+    fedn("train", *corpus, "-o", out, "--epochs", 2, "--set", "training.ema_decay=0.5", "--validation", "s3")
+    assert (out / "log.jsonl").read_text() == lines  # nothing was left to do
+    assert "training.epochs was 2, is 3" in fedn("train", *corpus, "-o", out, "--epochs", 3, code=2)
+
+
+def test_loso_in_parts_and_the_report(corpus, tmp_path):
+    assert "2 others are not" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "2/2")
+    said = fedn("loso", *corpus, "-o", tmp_path, "--folds", "1/2", "--protocol", "auwgcn")
+    assert said.startswith("nested") and "ORACLE" in said and "auwgcn" in said
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["nested_by_type"]["overall"]["events"] == 16 and "detection" in report
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", 0], "training.epochs must be at least 1, got 0"),
+        (["--set", "training.colour=red"], "there is no training.colour"),
+        (["--set", "training.epochs"], "--set takes NAME=VALUE"),
+        (["--videos", "folder"], "give either --videos, or --corpus"),
+        (["--validation", "s9"], "no subject s9; there is s0, s1"),
+    ],
+)
+def test_wrong_flags(corpus, tmp_path, flags, words):
+    assert words in fedn("train", *corpus, "-o", tmp_path, *flags, code=1)
+
+
+def test_wrong_flags_of_loso(corpus, tmp_path):
+    assert "such as 3/22, not '5/4'" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "5/4", code=1)
+    assert "--corpus and --features and --sheets missing" in fedn("loso", "-o", tmp_path, code=1)
+    assert "no such file" in fedn("loso", *corpus[:6], *corpus[6:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, astronaut):
+    """A VideoFolder of two people: a face that is brighter while there is an expression."""
+    folder = tmp_path_factory.mktemp("videos")
+    face = F.interpolate(astronaut[:256, 80:336].permute(2, 0, 1)[None].float(), (160, 160), mode="area")
+    face = face[0].permute(1, 2, 0).byte().numpy()
+    rows = []
+    for subject in ("a", "b"):
+        light = [1.3 if 40 <= n < 60 else 1.0 for n in range(100)]
+
+        def picture(number, width, height, light=light):
+            return np.clip(face * light[number], 0, 255).astype(np.uint8)
+
+        make(folder / f"{subject}.mp4", [n / 25 for n in range(100)], size=(160, 160), picture=picture)
+        event = {"onset": 40, "apex": 50, "offset": 59, "type": "macro-expression", "emotion": "surprise"}
+        event |= {"self_report": None, "action_units": ""}
+        row = {"file_name": f"{subject}.mp4", "video_id": f"{subject}1", "subject_id": subject, "fps": 25.0}
+        rows.append({**row, "num_frames": 100, "events": [event]})
+    (folder / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def test_from_videos(videos, tmp_path, monkeypatch):
+    """A backbone trains from pixels; then it is frozen, and its features are cached and train a new network."""
+    monkeypatch.setenv("FEDN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    backbone = {"model_type": "resnet", "embedding_size": 4, "hidden_sizes": [4, 4], "depths": [1, 1]}
+    backbone["layer_type"] = "basic"
+    network = {**MODEL, "backbone_config": backbone, "feature_size": 4, "image_size": 32}
+    recipe = {
+        "model": {**network, "freeze_backbone": False},
+        "training": {**small.QUICK, "epochs": 1, "batch_size": 1},
+    }
+    (tmp_path / "free.yaml").write_text(yaml.safe_dump(recipe))
+    fedn("train", "--config", tmp_path / "free.yaml", "--videos", videos, "-o", tmp_path / "free")
+    trained = tmp_path / "free" / "model"
+    assert FednVideoProcessor.from_pretrained(trained).size.height == 32
+    frozen = ["--config", tmp_path / "free.yaml", "--videos", videos, "--set", "model.freeze_backbone=true"]
+    assert "give recipe.backbone" in fedn("train", *frozen, "-o", tmp_path / "none", code=2)
+    fedn("train", *frozen, "--set", f"backbone={trained}", "-o", tmp_path / "frozen")
+    first, second = (
+        FednForFacialExpressionDetection.from_pretrained(folder).fedn.frame_encoder.state_dict()
+        for folder in (trained, tmp_path / "frozen" / "model")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    fedn("loso", "--config", tmp_path / "free.yaml", "--videos", videos, "-o", tmp_path / "loso", "--folds", "1/2")
+    assert (tmp_path / "loso" / "folds" / "a" / "detections.parquet").exists()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_make_networks(path):
+    recipe = Recipe.read(path)
+    config = recipe.config(["positive", "negative"])
+    assert config.window_size % config.total_stride == 0
