@@ -223,12 +223,14 @@ def _train(rows, labels, recipe, validation: set[str], out: Path, hook) -> None:
 
 def _run(work, threads: int | None) -> None:
     import torch
+    import transformers
 
     from dataset_scripts.quirks import CorpusError
 
     from ..media_fedn import FednError
     from ..progress import ProgressHook
 
+    transformers.utils.logging.disable_progress_bar()  # of loading weights
     if threads is not None:
         torch.set_num_threads(threads)
     try:

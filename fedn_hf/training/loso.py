@@ -11,6 +11,7 @@ without their events, and no threshold is applied to what is found. `report.scor
 chooses for each subject by all the others.
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..postprocessing_fedn import find_intervals, to_inclusive
 from ..video_processing_fedn import FednVideoProcessor
 from .checkpoints import differing
 from .inputs import Inputs, Row, make_model, without_events
-from .loop import train
+from .loop import TrainingResult, train
 from .settings import FREE_SETTINGS, DetectionSettings, Recipe, TrainingError
 
 _FRAMES = 256  # of crops that are held as floating-point pixels at a time
@@ -74,6 +75,8 @@ def run_folds(
     number, count = part
     if not 1 <= number <= count:
         raise TrainingError(f"folds must be i/n with i from 1 to n, got {number}/{count}")
+    if recipe.model.get("heads") == "recognition":
+        raise TrainingError('model.heads="recognition" finds no intervals; for a two-stage cascade set cascade: true')
     if PartialState().num_processes > 1:
         raise TrainingError(
             f"a fold is trained by one process, got {PartialState().num_processes}: start one for each part i/n"
@@ -92,47 +95,74 @@ def run_fold(
     fold: Fold, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe, folder: Path, hook: Callable | None = None
 ) -> None:
     """Train one fold, and write the raw detections on its test subjects."""
-    parts = fold.rows([row["subject_id"] for row in rows], [row["video_id"] for row in rows])
-    inputs = Inputs.fit([rows[number] for number in parts["train"]], labels, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    if inputs.features is not None:
-        inputs.features.save(folder / "features.json")
-    training, validating = ([inputs.sequence(rows[n]) for n in parts[name]] for name in ("train", "validation"))
-    tested = [inputs.sequence(without_events(rows[number])) for number in parts["test"]]
-    facts = {row["video_id"]: float(row["fps"]) for row in rows}
-    first = recipe.training.epochs - recipe.detection.last_epochs
-
-    def detections(model: FednForFacialExpressionDetection, epoch: int) -> list[dict[str, Any]]:
-        found = raw_detections(model, tested, recipe.detection, inputs.video_processor)
-        return [{**row, "epoch": epoch, "fps": facts[row["video"]]} for row in found]
-
-    def keep(epoch: int, model: FednForFacialExpressionDetection) -> None:
-        if not validating and epoch > first:
-            write_detections(detections(model, epoch), temporary(epoch))
-
-    def temporary(epoch: int) -> Path:
-        return folder / f"epoch-{epoch:04}.parquet"
-
-    result = train(
-        make_model(inputs.config, recipe),
-        training,
-        recipe.training,
-        folder / "training",
-        validation=validating,
-        video_processor=inputs.video_processor,
-        on_epoch=keep,
-        hook=hook,
-        name=fold.name,
-    )
-    if validating:
-        best = FednForFacialExpressionDetection.from_pretrained(folder / "training" / "best").eval()
-        found = detections(best, result.best_epoch)
+    run = _FoldRun(fold, rows, labels, recipe, folder, hook)
+    heads = run.inputs.config.heads
+    if recipe.cascade:
+        run.train("recognition", folder / "recogniser")
+        run.recogniser = _chosen(folder / "recogniser")
+        heads = "spotting"
+    result = run.train(heads, folder / "training", run.keep)
+    if result.best_epoch is not None:
+        found = run.detect(_chosen(folder / "training"), result.best_epoch)
     else:
-        epochs = range(max(0, first) + 1, recipe.training.epochs + 1)
-        found = [row for epoch in epochs for row in read_detections(temporary(epoch))]
+        found = [row for epoch in run.epochs for row in read_detections(run.path(epoch))]
     write_detections(found, folder / DETECTIONS)
-    for leftover in folder.glob("epoch-*.parquet"):
-        leftover.unlink()
+    for epoch in run.epochs:
+        run.path(epoch).unlink(missing_ok=True)
+
+
+class _FoldRun:
+    """One fold: who trains and validates, and the test subjects' videos without what happens in them."""
+
+    def __init__(self, fold, rows, labels, recipe, folder, hook):
+        parts = fold.rows([row["subject_id"] for row in rows], [row["video_id"] for row in rows])
+        self.name, self.recipe, self.folder, self.hook = fold.name, recipe, folder, hook
+        self.inputs = Inputs.fit([rows[number] for number in parts["train"]], labels, recipe)
+        self.trained = [self.inputs.sequence(rows[number]) for number in parts["train"]]
+        self.validation = [self.inputs.sequence(rows[number]) for number in parts["validation"]]
+        self.tested = [self.inputs.sequence(without_events(rows[number])) for number in parts["test"]]
+        self.fps = {row["video_id"]: float(row["fps"]) for row in rows}
+        last = recipe.training.epochs
+        self.epochs = range(max(0, last - recipe.detection.last_epochs) + 1, last + 1)
+        self.recogniser: FednForFacialExpressionDetection | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.inputs.features is not None:
+            self.inputs.features.save(folder / "features.json")
+
+    def train(self, heads: str, folder: Path, on_epoch: Callable | None = None) -> TrainingResult:
+        """Train a network with these heads."""
+        config = copy.deepcopy(self.inputs.config)
+        config.heads = heads
+        return train(
+            make_model(config, self.recipe),
+            self.trained,
+            self.recipe.training,
+            folder,
+            validation=self.validation,
+            video_processor=self.inputs.video_processor,
+            on_epoch=on_epoch,
+            hook=self.hook,
+            name=self.name,
+        )
+
+    def keep(self, epoch: int, model: FednForFacialExpressionDetection) -> None:
+        """What an epoch finds, if epochs are to be chosen from."""
+        if not self.validation and epoch in self.epochs:
+            write_detections(self.detect(model, epoch), self.path(epoch))
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04}.parquet"
+
+    def detect(self, model: FednForFacialExpressionDetection, epoch: int) -> list[dict[str, Any]]:
+        processor = self.inputs.video_processor
+        found = raw_detections(model, self.tested, self.recipe.detection, processor, self.recogniser)
+        return [{**row, "epoch": epoch, "fps": self.fps[row["video"]]} for row in found]
+
+
+def _chosen(folder: Path) -> FednForFacialExpressionDetection:
+    """The network of the best epoch, or else of the last one."""
+    name = "best" if (folder / "best").exists() else "latest"
+    return FednForFacialExpressionDetection.from_pretrained(folder / name).eval()
 
 
 def raw_detections(
@@ -140,10 +170,11 @@ def raw_detections(
     sequences: Iterable[FednSequence],
     settings: DetectionSettings,
     video_processor: FednVideoProcessor | None = None,
+    recogniser: FednForFacialExpressionDetection | None = None,
 ) -> list[dict[str, Any]]:
     """
     Everything that a network finds down to a low score, in native inclusive frames. Sequences of crops need the
-    processor.
+    processor; with a recogniser, emotions are what that says of the intervals.
 
     Returns:
         Dictionaries with `subject`, `video`, `onset`, `apex`, `offset`, `type`, `emotion` (`None` for a network that
@@ -154,9 +185,9 @@ def raw_detections(
         inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
         if "crops" in sequence.inputs:
             inputs["frame_features"] = _encode(model, sequence.inputs["crops"], video_processor)
-        proposals = model.detect_from_features(**inputs, min_score=settings.min_score)
         found = find_intervals(
-            proposals,
+            model.detect_from_features(**inputs, min_score=settings.min_score),
+            recognition=None if recogniser is None else recogniser.detect_from_features(**inputs),
             fps=config.frame_rate,
             score_threshold=settings.min_score,
             nms=settings.nms,

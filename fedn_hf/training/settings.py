@@ -285,6 +285,8 @@ class Recipe:
         scheme: Label scheme of the corpus: "objective_4", "emotion_7" or "megc_3".
         num_validation: Subjects of each fold that do not train but say when to stop.
         backbone: A checkpoint, a folder or a model on the Hub, whose backbone the network begins with.
+        cascade: Whether each fold trains two networks instead, one that only spots and one that only recognises, which
+            names what the first one found: the two-stage baseline.
 
     Raises:
         TrainingError: names the setting.
@@ -310,6 +312,7 @@ class Recipe:
     scheme: Literal["objective_4", "emotion_7", "megc_3"] = "objective_4"
     num_validation: int = 0
     backbone: str | None = None
+    cascade: bool = False
 
     def __post_init__(self):
         schemes = get_args(get_type_hints(type(self))["scheme"])
@@ -323,6 +326,8 @@ class Recipe:
             )
         if self.backbone is not None and not isinstance(self.backbone, str):
             raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
+        if type(self.cascade) is not bool:
+            raise TrainingError(f"recipe.cascade must be true or false, got {self.cascade!r}")
         known = [each.name for each in dataclasses.fields(FednConfig)]
         check_names("model", self.model, ["preset", *known])
 
