@@ -142,7 +142,8 @@ def test_a_person_is_the_same_for_the_same_seed_and_another_for_another(toy):
     for name in ("rest", "atlas", "creases", "shadow", "triangles"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert first.traits == again.traits != other.traits
-    assert np.isfinite(first.atlas).all() and first.atlas.min() >= 0 and first.atlas[..., :3].max() <= 1
+    assert first.atlas.dtype == first.creases.dtype == np.uint8
+    assert np.isfinite(first.shadow).all() and first.open_sky.min() >= 0 and first.open_sky.max() <= 1
 
 
 def test_people_are_of_all_kinds():

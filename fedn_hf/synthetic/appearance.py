@@ -31,6 +31,7 @@ from .raster import (
     facing,
     interpolate,
     normal_equations,
+    pack,
     rotate,
     sum_waves,
     vertex_normals,
@@ -388,7 +389,7 @@ def _shadows(rest: np.ndarray, triangles: np.ndarray, hand: slice) -> tuple[np.n
 
 
 def _paint(canvas: Canvas, traits: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Atlas (h, w, 4) of albedo and shine, and creases (h, w, 2)."""
+    """Atlas (h, w, 4) of albedo and shine, and creases (h, w, 2), as `raster.shade` takes them."""
     atlas, creases = np.zeros((*ATLAS, 4), np.float32), np.zeros((*ATLAS, 2), np.float32)
     skin = _skin_colour(traits["skin_tone"], rng)
     rows = canvas.is_skin
@@ -407,7 +408,7 @@ def _paint(canvas: Canvas, traits: dict[str, Any], rng: np.random.Generator) -> 
     _paint_eye(atlas, traits, rng)
     _paint_hair(atlas, traits, rng)
     _paint_cloth(atlas, rng)
-    return atlas.clip(0, 0.95), creases
+    return pack(atlas), np.round(creases).astype(np.uint8)
 
 
 def _fill(atlas: np.ndarray, patch: str, colour: np.ndarray, shine: float) -> None:
@@ -507,7 +508,7 @@ def _paint_eyelids(colour, half, front, traits, rng):
 
 
 def _paint_brows(colour, half, front, traits, points, seed, rng):
-    thick, dense = rng.uniform(0.16, 0.42), rng.uniform(0.35, 0.95)
+    thick, dense = rng.uniform(0.2, 0.45), rng.uniform(0.55, 1.0)
     path = _BROW + np.array([0, rng.uniform(-0.25, 0.3)])
     path[2:, 1] += np.array([0.6, 0.8, 0.5]) * rng.uniform(-0.3, 0.5)
     away, along = distance_to(path, half)
@@ -518,7 +519,10 @@ def _paint_brows(colour, half, front, traits, points, seed, rng):
         2,
     )
     brow = (1 - smoothstep(0.55, 1.25, away / taper + 0.25 * strokes)) * front
-    tint = linear(_HAIR[traits["hair"]]) * (0.7 if traits["hair"] in ("grey", "white", "blond") else 1.0)
+    # Brows are darker than light hair, or nobody would see them.
+    tint = linear(_HAIR[traits["hair"]]) * {"white": 0.35, "grey": 0.5, "blond": 0.45, "red": 0.7}.get(
+        traits["hair"], 1.0
+    )
     return _mix(colour, tint, brow * dense * (0.75 + 0.25 * strokes).clip(0, 1))
 
 
@@ -549,10 +553,10 @@ def _paint_scalp(colour, traits, points, seed):
 
 
 def _paint_folds(points, folds, rng) -> np.ndarray:
-    """(N, 2): number of the deepest fold at each point, left ones odd, and its depth."""
+    """(N, 2): number of the deepest fold at each point, left ones odd, and its depth, 255 for 1."""
     depths = folds * rng.uniform(0.25, 0.7, (len(folds), 1))
     number, depth = depths.argmax(axis=0), depths.max(axis=0)
-    return np.column_stack([(1 + 2 * number + (points[:, 0] < 0)) * (depth > 0.01), depth])
+    return np.column_stack([(1 + 2 * number + (points[:, 0] < 0)) * (depth > 0.01), 255 * depth])
 
 
 def _patch_grid(name: str) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:

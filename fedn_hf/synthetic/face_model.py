@@ -39,8 +39,8 @@ _ICT_PARTS = (
 # Action units (Ekman, Friesen & Hager, Facial Action Coding System, 2002) as mixtures of the model's shapes. "_" at
 # the end stands for one shape on each side. What has no shape of its own (23, 25, 26) is mixed of what looks like it.
 ACTION_UNITS: dict[int, dict[str, float]] = {
-    1: {"browInnerUp_": 1.0},
-    2: {"browOuterUp_": 1.0},
+    1: {"browInnerUp_": 1.4},  # people raise their brows by a centimetre, the shapes by six to nine millimetres
+    2: {"browOuterUp_": 1.2},
     4: {"browDown_": 1.0},
     5: {"eyeWide_": 1.0},
     6: {"cheekSquint_": 1.0},

@@ -92,7 +92,7 @@ class HairStyle:
             return None
         fringe = kind in ("short", "bob", "long") and rng.random() < 0.3
         return cls(
-            front_cm=rng.uniform(7.2, 7.9) if fringe else rng.uniform(8.6, 10.2),
+            front_cm=rng.uniform(7.5, 8.1) if fringe else rng.uniform(8.6, 10.2),
             recede_cm=0.0 if fringe else rng.uniform(-0.3, 1.2),
             top_cm={"cropped": rng.uniform(0.2, 0.6), "cloth": rng.uniform(0.6, 1.2)}.get(kind, rng.uniform(1.0, 3.0)),
             side_cm={"cropped": rng.uniform(0.1, 0.4), "short": rng.uniform(0.3, 1.2)}.get(

@@ -21,8 +21,15 @@ SKIN, EYE, HAIR, MATT = range(4)
 _WRAP = np.array([[0.30, 0.14, 0.09], [0.1, 0.1, 0.1], [0.2, 0.2, 0.2], [0.0, 0.0, 0.0]], np.float32)
 # Exponents of the highlights (Blinn, "Models of light reflection", 1977) are 2 ** these.
 _SHINE = np.array([4, 9, 4, 3], np.int64)
+_DULL = np.float32(0.6)  # below this cosine no highlight can be seen
+_UNIT = np.float32(1 / 255**2)
 
 _jit = numba.njit(cache=True, fastmath=True, nogil=True)
+
+
+def pack(values: np.ndarray) -> np.ndarray:
+    """Linear values from 0 to 1 as bytes, evenly spaced to the eye: 255 times their square root."""
+    return np.round(255 * np.sqrt(np.clip(values, 0, 1))).astype(np.uint8)
 
 
 @_jit
@@ -111,8 +118,9 @@ def interpolate(face, place, triangles, values, out):
 @_jit
 def between(picture, row, column, down, across, channel):
     """Value of a picture `down` and `across`, each 0 to 1, from a pixel towards the next ones."""
-    left, right = picture[row, column, channel], picture[row, column + 1, channel]
-    low_left, low_right = picture[row + 1, column, channel], picture[row + 1, column + 1, channel]
+    left, right = np.float32(picture[row, column, channel]), np.float32(picture[row, column + 1, channel])
+    low_left = np.float32(picture[row + 1, column, channel])
+    low_right = np.float32(picture[row + 1, column + 1, channel])
     top, low = left + across * (right - left), low_left + across * (low_right - low_left)
     return top + down * (low - top)
 
@@ -127,8 +135,9 @@ def shade(
 
     texel (U, 2), triangle_texels (F, 3): places in the atlas, in texels.
     material (F,): how the triangle spreads light.
-    atlas (h, w, 4): albedo, and how much shine lies on it.
-    creases (h, w, 2): number of a fold of the skin, and its depth; folded (G,): how far each fold is closed.
+    atlas (h, w, 4) uint8: albedo, and how much shine lies on it, see `pack`: small, so that it stays in the cache.
+    creases (h, w, 2) uint8: number of a fold of the skin, and its depth, 255 for 1; folded (G,) float32: how far each
+        fold is closed.
     normals (V, 3); open_sky (V,): share of the sky that a corner sees; lit (V, L): share of each light that it sees.
     lights (L, 3): directions to them; colours (L, 3); sky, ground (3,): light from above and below.
     """
@@ -162,12 +171,12 @@ def shade(
             v = min(max(v, np.float32(0)), np.float32(atlas.shape[0] - 1.001))
             i, j = int(u), int(v)
             fu, fv = u - np.float32(i), v - np.float32(j)
-            fold = one - folded[int(creases[j, i, 0])] * creases[j, i, 1]
+            fold = one - folded[creases[j, i, 0]] * np.float32(creases[j, i, 1]) * np.float32(1 / 255)
 
             m = material[t]
             sees = w0 * open_sky[a] + w1 * open_sky[b] + w2 * open_sky[c]
             up = np.float32(0.5) + np.float32(0.5) * ny
-            red, green, blue, shine = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            red, green, blue = np.float32(0), np.float32(0), np.float32(0)
             glint_r, glint_g, glint_b = np.float32(0), np.float32(0), np.float32(0)
             for k in range(count):
                 visible = w0 * lit[a, k] + w1 * lit[b, k] + w2 * lit[c, k]
@@ -175,20 +184,21 @@ def shade(
                 red += colours[k, 0] * visible * max((facing + _WRAP[m, 0]) / (one + _WRAP[m, 0]), np.float32(0))
                 green += colours[k, 1] * visible * max((facing + _WRAP[m, 1]) / (one + _WRAP[m, 1]), np.float32(0))
                 blue += colours[k, 2] * visible * max((facing + _WRAP[m, 2]) / (one + _WRAP[m, 2]), np.float32(0))
-                shine = max(nx * half[k, 0] + ny * half[k, 1] + nz * half[k, 2], np.float32(0))
-                for _ in range(_SHINE[m]):
-                    shine *= shine
-                shine *= visible
-                glint_r += colours[k, 0] * shine
-                glint_g += colours[k, 1] * shine
-                glint_b += colours[k, 2] * shine
+                shine = nx * half[k, 0] + ny * half[k, 1] + nz * half[k, 2]
+                if shine > _DULL:
+                    for _ in range(_SHINE[m]):
+                        shine *= shine
+                    shine *= visible
+                    glint_r += colours[k, 0] * shine
+                    glint_g += colours[k, 1] * shine
+                    glint_b += colours[k, 2] * shine
             red += sees * (ground[0] + (sky[0] - ground[0]) * up)
             green += sees * (ground[1] + (sky[1] - ground[1]) * up)
             blue += sees * (ground[2] + (sky[2] - ground[2]) * up)
-            gloss = between(atlas, j, i, fv, fu, 3)
-            out[y, x, 0] = between(atlas, j, i, fv, fu, 0) * fold * red + gloss * glint_r
-            out[y, x, 1] = between(atlas, j, i, fv, fu, 1) * fold * green + gloss * glint_g
-            out[y, x, 2] = between(atlas, j, i, fv, fu, 2) * fold * blue + gloss * glint_b
+            gloss = between(atlas, j, i, fv, fu, 3) ** 2 * _UNIT
+            out[y, x, 0] = between(atlas, j, i, fv, fu, 0) ** 2 * _UNIT * fold * red + gloss * glint_r
+            out[y, x, 1] = between(atlas, j, i, fv, fu, 1) ** 2 * _UNIT * fold * green + gloss * glint_g
+            out[y, x, 2] = between(atlas, j, i, fv, fu, 2) ** 2 * _UNIT * fold * blue + gloss * glint_b
 
 
 @_jit
@@ -378,6 +388,7 @@ __all__ = [
     "interpolate",
     "normal_equations",
     "over_background",
+    "pack",
     "pose",
     "project",
     "rotate",
