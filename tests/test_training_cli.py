@@ -2,9 +2,11 @@
 
 import csv
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,7 @@ def corpus(tmp_path_factory):
         table.writeheader()
         for row in rows:
             table.writerows({**e, "video": row["video_id"], "subject_id": row["subject_id"]} for e in row["events"])
-    recipe = {"model": MODEL, "training": {**small.QUICK, "epochs": 6, "learning_rate": 0.01}}
+    recipe = {"model": MODEL, "training": {**small.QUICK, "epochs": 3, "learning_rate": 0.01}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     corpus = ["--corpus", "folder_csv", "--fps", "30", "--features", folder / "features.npz"]
     return ["--config", folder / "recipe.yaml", *corpus, "--sheets", folder / "sheets"]
@@ -65,6 +67,34 @@ def test_loso_in_parts_and_the_report(corpus, tmp_path):
     assert said.startswith("nested") and "ORACLE" in said and "auwgcn" in said
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["nested_by_type"]["overall"]["events"] == 16 and "detection" in report
+
+
+def test_the_benchmark(corpus, tmp_path, monkeypatch, capsys):
+    """On any corpus, in parts, against a peer (here a run of its own, in the peers' names and numbers)."""
+    script = Path(__file__).resolve().parents[1] / "examples" / "benchmarks" / "casme2_features.py"
+    features, sheets, config = corpus[7], corpus[9], tmp_path / "recipe.yaml"
+    config.write_text(corpus[1].read_text().replace("epochs: 3", "epochs: 2"))
+    flags = ["--corpus", "folder_csv", "--fps", 30, "--recipe", config, "--features", features, "--sheets", sheets]
+    flags += ["--seeds", 0, 1, "--variants", "joint", "-o", tmp_path / "out"]
+
+    def run(*more):
+        monkeypatch.setattr("sys.argv", [str(script), *map(str, flags), *map(str, more)])
+        runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    assert "joint" not in run("--folds", "1/2").splitlines()[-1]  # nothing to score yet
+    raw = [row for file in (tmp_path / "out").rglob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    with open(tmp_path / "peer.csv", "w", newline="") as file:
+        table = csv.DictWriter(
+            file, ["subject", "video", "onset", "offset", "type", "score", "epoch"], extrasaction="ignore"
+        )
+        table.writeheader()
+        table.writerows({**row, "onset": row["onset"] + 1, "offset": row["offset"] + 1} for row in raw)
+    said = run("--folds", "2/2", "--peer", tmp_path / "peer.csv")
+    assert "| joint | 2 |" in said and "±" in said
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["joint"]
+    assert len(results["runs"]) == 2 and results["runs"][0]["minutes"] > 0
+    assert len(results["difference to the peer"]["f1 overall"]) == 3
 
 
 @pytest.mark.parametrize(

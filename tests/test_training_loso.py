@@ -170,19 +170,20 @@ def test_validation_subjects_choose_the_epoch(tmp_path):
 
 
 def test_a_cascade_spots_with_one_network_and_names_with_another(tmp_path):
-    recipe = RECIPE.with_values({"cascade": True})
+    quick = RECIPE.with_values({"training.epochs": 2})
+    recipe = quick.with_values({"cascade": True})
     [file] = run_folds(small.rows(), small.LABELS, recipe, tmp_path, part=(2, 4))
     configs = [
         json.loads((file.parent / name / "latest" / "config.json").read_text()) for name in ("recogniser", "training")
     ]
     assert [config["heads"] for config in configs] == ["recognition", "spotting"]
     assert {row["emotion"] for row in read_detections(file)} <= set(small.LABELS)
-    alone = RECIPE.with_values({"model.heads": "spotting"})
+    alone = quick.with_values({"model.heads": "spotting"})
     [spotted] = run_folds(small.rows(), small.LABELS, alone, tmp_path / "alone", part=(2, 4))
     without = [{**row, "emotion": None} for row in read_detections(file)]
     assert read_detections(spotted) == without and without
     with pytest.raises(TrainingError, match="set cascade: true"):
-        run_folds(small.rows(), small.LABELS, RECIPE.with_values({"model.heads": "recognition"}), tmp_path / "r")
+        run_folds(small.rows(), small.LABELS, quick.with_values({"model.heads": "recognition"}), tmp_path / "r")
 
 
 def test_features_are_standardised_by_those_who_train(tmp_path):

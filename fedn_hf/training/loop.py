@@ -185,6 +185,7 @@ class _Run:
             compiled(model)
         self.model = self.accelerator.prepare(model)
         self.averaged.to(self.accelerator.device)
+        self.pair = tuple(list(network.parameters()) for network in (self.averaged, model))
         self.optimizer = self.accelerator.prepare(make_optimizer(model, settings))
 
     def _facts(self, sequences, validation) -> dict[str, Any]:
@@ -312,7 +313,7 @@ class _Run:
                 f"(got {self.settings.learning_rate}) or look for faults in the inputs"
             )
         limit = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
+        norm = float(self.accelerator.clip_grad_norm_(self.pair[1], limit))
         factor = learning_rate_factor(step, self.settings, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -333,8 +334,7 @@ class _Run:
         if self.averaged is self.plain:
             return
         decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        pairs = list(zip(self.averaged.parameters(), self.plain.parameters(), strict=True))
-        torch._foreach_lerp_([mean for mean, _ in pairs], [now for _, now in pairs], 1 - decay)
+        torch._foreach_lerp_(*self.pair, 1 - decay)
         for mean, now in zip(self.averaged.buffers(), self.plain.buffers(), strict=True):
             mean.copy_(now)
 

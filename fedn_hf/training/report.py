@@ -103,9 +103,17 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
     subjects = sorted({row["subject_id"] for row in rows})
     if missing := missing_folds(folder, rows):
         raise TrainingError(f"{folder}: {len(missing)} of {len(subjects)} folds are not done: {', '.join(missing)}")
-    files = [folder / "folds" / subject / DETECTIONS for subject in subjects]
-    raw = _expressions([row for file in files for row in read_detections(file)])
-    if json.loads((folder / RECIPE).read_text("utf-8"))["num_validation"]:
+    report = report_on(*tables_of(folder, rows), protocol)
+    with replacing(folder / REPORT) as unfinished:
+        unfinished.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+    return report
+
+
+def tables_of(folder: str | Path, rows: Sequence[Row]) -> tuple[Expressions, Expressions, Videos]:
+    """The raw detections of all folds that are done, what coders marked, and all videos."""
+    files = [Path(folder) / "folds" / name / DETECTIONS for name in sorted({row["subject_id"] for row in rows})]
+    raw = _expressions([row for file in files if file.exists() for row in read_detections(file)])
+    if json.loads((Path(folder) / RECIPE).read_text("utf-8"))["num_validation"]:
         raw = dataclasses.replace(raw, epoch=None)  # every fold's own best, chosen by its validation subjects
     events = _expressions(
         [
@@ -121,10 +129,7 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
         [row["num_frames"] for row in rows],
         [name["fps"] for name in names],
     )
-    report = report_on(raw, events, videos, protocol)
-    with replacing(folder / REPORT) as unfinished:
-        unfinished.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
-    return report
+    return raw, events, videos
 
 
 def missing_folds(folder: str | Path, rows: Sequence[Row]) -> list[str]:
@@ -225,4 +230,13 @@ def _expressions(rows: Sequence[dict[str, Any]]) -> Expressions:
     return Expressions.from_rows([{("label" if k == "emotion" else k): v for k, v in row.items()} for row in rows])
 
 
-__all__ = ["REPORT", "THRESHOLDS", "FoldsReport", "choose_by_type", "missing_folds", "report_on", "score_folds"]
+__all__ = [
+    "REPORT",
+    "THRESHOLDS",
+    "FoldsReport",
+    "choose_by_type",
+    "missing_folds",
+    "report_on",
+    "score_folds",
+    "tables_of",
+]
