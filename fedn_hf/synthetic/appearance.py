@@ -483,7 +483,7 @@ def _paint_lips(colour, shine, half, front, skin, traits, points, seed, rng):
     if traits["make_up"]:
         tint = _mix(
             tint[None],
-            linear(rng.uniform([100, 15, 30], [175, 70, 95])) * (1 - 0.55 * traits["skin_tone"]),
+            linear(rng.uniform([100, 15, 30], [175, 70, 95])) * (1 - 0.75 * traits["skin_tone"]),
             np.array([rng.uniform(0.4, 0.9)]),
         )[0]
     tint = tint * (1 + 0.1 * noise(points * [6, 1.5, 1.5], seed + 5, 2))[:, None]

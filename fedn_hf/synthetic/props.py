@@ -92,7 +92,7 @@ class HairStyle:
             return None
         fringe = kind in ("short", "bob", "long") and rng.random() < 0.3
         return cls(
-            front_cm=rng.uniform(7.5, 8.1) if fringe else rng.uniform(8.6, 10.2),
+            front_cm=rng.uniform(7.9, 8.4) if fringe else rng.uniform(8.8, 10.2),
             recede_cm=0.0 if fringe else rng.uniform(-0.3, 1.2),
             top_cm={"cropped": rng.uniform(0.2, 0.6), "cloth": rng.uniform(0.6, 1.2)}.get(kind, rng.uniform(1.0, 3.0)),
             side_cm={"cropped": rng.uniform(0.1, 0.4), "short": rng.uniform(0.3, 1.2)}.get(
@@ -108,8 +108,9 @@ class HairStyle:
         """How far points of the scalp (N, 3) lie behind the hairline; negative before it."""
         x, y, z = np.abs(scalp[:, 0]), scalp[:, 1], scalp[:, 2]
         temples = self.recede_cm * smoothstep(1.5, 4.0, x) * (1 - smoothstep(5.0, 6.5, x))
-        # A line, seen from the side, from the forehead to the front of the ear and on to the nape.
-        behind = ((y - self.front_cm - temples) * 6.0 - (z - 10.5) * 5.5) / 8.1
+        # A line, seen from the side, from the forehead to the front of the ear and on to the nape; the forehead is round.
+        depth = z + 0.1 * np.minimum(x, 4.5) ** 2
+        behind = ((y - self.front_cm - temples) * 6.0 - (depth - 10.5) * 5.5) / 8.1
         if self.ears:
             behind = np.minimum(behind, np.hypot(np.hypot(x - 8.5, y - 1.8), z + 0.3) - 3.1)
         return np.minimum(behind, y + 4.5)
@@ -222,8 +223,9 @@ def _joined(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np
 
 def glasses(eyes: np.ndarray, front: float, rng: np.random.Generator) -> Mesh:
     """Frames before eyes at `eyes` (2, 3); `front` is how far the eyes' surface lies before their middle."""
-    width, height = rng.uniform(2.1, 2.7), rng.uniform(1.4, 2.2)
-    square, radius = rng.uniform(2.0, 4.0), rng.uniform(0.06, 0.2)
+    # The upper rim stays below the brows.
+    width, height = rng.uniform(2.1, 2.7), rng.uniform(1.1, 1.6)
+    square, radius = rng.uniform(2.0, 4.0), rng.uniform(0.05, 0.14)
     turn = np.linspace(0, 2 * np.pi, 33)[:-1]
     x = width * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** (2 / square)
     y = height * np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (2 / square)
@@ -231,7 +233,7 @@ def glasses(eyes: np.ndarray, front: float, rng: np.random.Generator) -> Mesh:
     pieces, inner = [], []
     for eye, side in zip(eyes, (1, -1), strict=True):
         middle = eye[0] + 0.2 * side
-        rim = np.stack([middle + x, eye[1] - 0.2 + y, plane - 0.03 * (middle + x) ** 2], -1)
+        rim = np.stack([middle + x, eye[1] - 0.4 + y, plane - 0.03 * (middle + x) ** 2], -1)
         pieces.append(_tube(rim, radius, closed=True))
         inner.append(rim[np.abs(rim[:, 0]).argmin()] + [0, 0.3, 0])
         hinge = rim[np.abs(rim[:, 0]).argmax()] + [0, 0.4, 0]
