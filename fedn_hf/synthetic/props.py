@@ -108,7 +108,7 @@ class HairStyle:
         """How far points of the scalp (N, 3) lie behind the hairline; negative before it."""
         x, y, z = np.abs(scalp[:, 0]), scalp[:, 1], scalp[:, 2]
         temples = self.recede_cm * smoothstep(1.5, 4.0, x) * (1 - smoothstep(5.0, 6.5, x))
-        # A line, seen from the side, from the forehead to the front of the ear and on to the nape; the forehead is round.
+        # A line, seen from the side, from the forehead to the ear and on to the nape. Foreheads are round.
         depth = z + 0.1 * np.minimum(x, 4.5) ** 2
         behind = ((y - self.front_cm - temples) * 6.0 - (depth - 10.5) * 5.5) / 8.1
         if self.ears:
