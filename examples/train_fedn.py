@@ -16,7 +16,7 @@ from fedn_hf import FednConfig, FednForFacialExpressionDetection, ProgressHook
 from fedn_hf.data.folds import grouped_k_fold
 from fedn_hf.metrics import Expressions, spotting
 from fedn_hf.training import DetectionSettings, FeatureRecipe, FeatureSettings, TrainingSettings, corpus_rows, train
-from fedn_hf.training.loso import raw_detections
+from fedn_hf.training.detections import raw_detections
 
 
 def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> None:
@@ -56,7 +56,7 @@ def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> No
             validation=sequences["validation"],
             hook=hook,
         )
-    print(f"best epoch {result.best_epoch}, validation loss {result.best_loss:.4f}, {result.seconds:.0f} s")
+    print(f"best epoch {result.best_epoch}, validation F1 {result.best_score:.4f}, {result.seconds:.0f} s")
 
     # 4. The threshold comes from the validation subjects, the number from the test subjects.
     model = FednForFacialExpressionDetection.from_pretrained(Path(folder) / "best").eval()

@@ -141,8 +141,8 @@ def test_checkpoints_hold_no_pickles_and_are_kept_as_asked(tmp_path):
     best = int((tmp_path / "best").resolve().name[5:])
     steps = len(result.losses) // 5
     assert kept == {4 * steps, 5 * steps, best} and best == result.best_epoch * steps
-    losses = {row["epoch"]: row["validation_loss"] for row in result.log if "validation_loss" in row}
-    assert losses[result.best_epoch] == result.best_loss == min(losses.values())
+    scores = {row["epoch"]: row["validation_f1"] for row in result.log if "validation_f1" in row}
+    assert scores[result.best_epoch] == result.best_score == max(scores.values()) > 0
     assert {file.suffix for file in (tmp_path / "latest").iterdir()} == {".json", ".safetensors"}
     with open(tmp_path / "latest" / "state.json") as file:
         assert json.load(file)["state"]["is_finished"]
@@ -164,7 +164,8 @@ def test_the_validation_loss_does_not_depend_on_batches(tmp_path):
     losses = []
     for size in (3, 4):
         settings = small.settings(epochs=1, batch_size=size, learning_rate=0.0)
-        losses.append(train(small.model(), parts[:3], settings, tmp_path / str(size), validation=parts[3:]).best_loss)
+        result = train(small.model(), parts[:3], settings, tmp_path / str(size), validation=parts[3:])
+        losses.append(result.log[-1]["validation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 

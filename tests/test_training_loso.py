@@ -11,8 +11,10 @@ import torch
 from fedn_hf.data.folds import leave_one_subject_out
 from fedn_hf.metrics import Expressions, Videos, spotting
 from fedn_hf.training import FeatureRecipe, FeatureSettings, Recipe, TrainingError, run_folds, score_folds
-from fedn_hf.training.loso import DETECTIONS, read_detections, run_fold
-from fedn_hf.training.report import REPORT, choose_by_type, report_on
+from fedn_hf.training.detections import read_detections
+from fedn_hf.training.loso import DETECTIONS, run_fold
+from fedn_hf.training.report import REPORT, report_on
+from fedn_hf.training.selection import choose_by_type
 from tests import training_sets as small
 
 MODEL = {
@@ -165,8 +167,8 @@ def test_validation_subjects_choose_the_epoch(tmp_path):
     [file] = run_folds(small.rows(), small.LABELS, recipe, tmp_path, part=(4, 4))
     lines = (tmp_path / "folds" / "s3" / "training" / "log.jsonl").read_text().splitlines()
     log = [json.loads(line) for line in lines]
-    losses = {row["epoch"]: row["validation_loss"] for row in log if "validation_loss" in row}
-    assert {row["epoch"] for row in read_detections(file)} == {min(losses, key=losses.get)}
+    scores = {row["epoch"]: row["validation_f1"] for row in log if "validation_f1" in row}
+    assert {row["epoch"] for row in read_detections(file)} == {max(scores, key=scores.get)}
 
 
 def test_a_cascade_spots_with_one_network_and_names_with_another(tmp_path):

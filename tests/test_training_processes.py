@@ -52,6 +52,6 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     one = train(small.model(dropout=0.0), parts[:5], settings, tmp_path / "one", validation=parts[5:]).log
     two = launch(tmp_path)
     assert [row["step"] for row in one] == [row["step"] for row in two]
-    for name in ("loss", "confidence", "grad_norm", "validation_loss"):
+    for name in ("loss", "confidence", "grad_norm", "validation_loss", "validation_f1"):
         values = [[row[name] for row in log if name in row] for log in (one, two)]
         assert values[0] == pytest.approx(values[1], rel=2e-4), name

@@ -208,6 +208,7 @@ def _train(rows, labels, recipe, validation: set[str], out: Path, hook) -> None:
         recipe.training,
         out,
         validation=[inputs.sequence(row) for row in validating],
+        detection=recipe.detection,
         video_processor=inputs.video_processor,
         hook=hook,
         name=out.name,
@@ -217,7 +218,7 @@ def _train(rows, labels, recipe, validation: set[str], out: Path, hook) -> None:
     inputs.save_model(out / ("latest" if result.best_epoch is None else "best"), out / "model")
     told = f"loss {result.losses[-1]:.4f}"
     if result.best_epoch is not None:
-        told += f"; best on the validation subjects: {result.best_loss:.4f} after epoch {result.best_epoch}"
+        told += f"; best on the validation subjects after epoch {result.best_epoch}: {result.best_score:.4f}"
     say(f"{out / 'model'}: trained on {len(training)} videos, {told}")
 
 

@@ -1,8 +1,8 @@
 """Training on Accelerate: settings, the loop, checkpoints that go on exactly where they were, and honest folds.
 
 `settings` says what can be set; `loop` trains a network on sequences, with `optimisation`, `switches` and `log` beside
-it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus; `loso` trains and tests every fold, and
-`report` scores what they found without anything being chosen on a test subject.
+it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus, and `detections` what is found in them; `loso`
+trains and tests every fold, and `report` scores them by what `selection` chose on other subjects.
 """
 
 from .inputs import FeatureRecipe, corpus_rows, video_rows

@@ -37,7 +37,7 @@ class TrainingState:
     Args:
         step: Steps of the optimiser that are done.
         best_step: Step of the best checkpoint, `None` before the first validation.
-        best_loss: The validation loss there.
+        best_score: Of the validation subjects there.
         bad_epochs: Epochs since then.
         is_finished: Whether nothing is left to do.
 
@@ -53,7 +53,7 @@ class TrainingState:
 
     step: int = 0
     best_step: int | None = None
-    best_loss: float | None = None
+    best_score: float | None = None
     bad_epochs: int = 0
     is_finished: bool = False
 

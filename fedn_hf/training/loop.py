@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from accelerate.utils.memory import should_reduce_batch_size
 from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader
@@ -32,12 +33,15 @@ from ..data.collator import WindowCollator
 from ..data.folds import LeakageError
 from ..data.sequences import FednSequence
 from ..data.windows import CoveringWindows, TrainingWindows
+from ..metrics import Expressions
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..video_processing_fedn import FednVideoProcessor
 from .checkpoints import Checkpoints, TrainingState
+from .detections import marked_events, raw_detections
 from .log import TrainingLog
 from .optimisation import learning_rate_factor, make_optimizer
-from .settings import FREE_SETTINGS, TrainingError, TrainingSettings
+from .selection import best_f1
+from .settings import FREE_SETTINGS, DetectionSettings, TrainingError, TrainingSettings
 from .switches import check_trackers, compiled, deterministic, profiler, start_trackers
 
 LOG = "log.jsonl"
@@ -52,8 +56,10 @@ class TrainingResult:
     Args:
         folder: Of the run; `best` (where subjects validated) and `latest` in it are what `from_pretrained` loads.
         log: One dictionary per step (`step`, `epoch`, `loss`, its terms, `learning_rate`, `grad_norm`), and one per
-            epoch with `validation_loss`, if subjects validated.
-        best_epoch, best_loss: Of the validation subjects; `None` without them.
+            epoch with `validation_loss` and `validation_f1`, if subjects validated.
+        best_epoch, best_score: Of the validation subjects; `None` without them. The score is `validation_f1`: the best
+            strict F1 of any threshold per type. (The loss is no measure of a detector: it rises long before the F1
+            falls. For a network that only recognises it is all there is, and the score is its negative.)
         seconds: Wall time of this call, which may have done a part only.
 
     Example:
@@ -69,7 +75,7 @@ class TrainingResult:
     folder: Path
     log: list[dict[str, Any]]
     best_epoch: int | None
-    best_loss: float | None
+    best_score: float | None
     seconds: float
 
     @property
@@ -85,6 +91,7 @@ def train(
     folder: str | os.PathLike,
     *,
     validation: Sequence[FednSequence] = (),
+    detection: DetectionSettings | None = None,
     video_processor: FednVideoProcessor | None = None,
     on_epoch: Callable[[int, FednForFacialExpressionDetection], None] | None = None,
     hook: Callable | None = None,
@@ -99,6 +106,7 @@ def train(
         settings: How to train.
         folder: Of the run: checkpoints, links to them and the log; new, or that of the same run.
         validation: Videos of other subjects, for the best epoch and to stop early.
+        detection: How they are looked through; by default as [`DetectionSettings`] says.
         on_epoch: Called with (epochs done, network with the averaged weights in evaluation) after every epoch and
             before its checkpoint, in the main process; so after an interruption it may see an epoch a second time.
         hook: Called as the pipeline's, with the step "training"; see [`ProgressHook`].
@@ -136,7 +144,7 @@ def train(
     _check_subjects(sequences, validation)
     if settings.early_stopping_epochs and not validation:
         raise TrainingError("training.early_stopping_epochs needs validation subjects, got none")
-    run = _Run(model, sequences, settings, Path(folder), validation, video_processor)
+    run = _Run(model, sequences, settings, Path(folder), validation, detection or DetectionSettings(), video_processor)
     with run.alone(), deterministic(settings.deterministic), run.advice():
         return run.train(on_epoch, hook, name)
 
@@ -144,8 +152,9 @@ def train(
 class _Run:
     """One call of `train`: everything that is made before the first step."""
 
-    def __init__(self, model, sequences, settings, folder, validation, video_processor):
-        self.settings, self.folder = settings, folder
+    def __init__(self, model, sequences, settings, folder, validation, detection, video_processor):
+        self.settings, self.folder, self.detection = settings, folder, detection
+        self.validators, self.video_processor = validation, video_processor
         check_trackers(settings)
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # the normaliser is averaged below
         # Batches are shared out, accumulated and cast below, so that a step is what the module's docstring says.
@@ -193,6 +202,8 @@ class _Run:
         training = {name: value for name, value in self.settings.to_dict().items() if name not in FREE_SETTINGS}
         network = {k: v for k, v in self.plain.config.to_dict().items() if k not in _NOT_THE_NETWORK}
         data = {"train": _fingerprint(sequences), "validation": _fingerprint(validation)}
+        if validation:
+            data["detection"] = self.detection.to_dict()
         data |= {"steps_per_epoch": self.steps_per_epoch, "num_processes": self.accelerator.num_processes}
         return {"training": training, "model": network, "data": data}
 
@@ -257,7 +268,7 @@ class _Run:
                 self._save(state)
         self.accelerator.end_training()
         best = None if state.best_step is None else state.best_step // self.steps_per_epoch
-        result = TrainingResult(self.folder, log.rows(), best, state.best_loss, time.monotonic() - begun)
+        result = TrainingResult(self.folder, log.rows(), best, state.best_score, time.monotonic() - begun)
         if hook is not None and self.accelerator.is_main_process:
             hook("training", result, file=name)
         return result
@@ -344,9 +355,12 @@ class _Run:
         if self.validation is None:
             return replace(state, is_finished=is_finished)
         loss = self._validation_loss()
-        log.add({"step": state.step, "epoch": epoch, "validation_loss": loss})
-        if state.best_loss is None or loss < state.best_loss:
-            return replace(state, best_step=state.step, best_loss=loss, bad_epochs=0, is_finished=is_finished)
+        told, score = {"validation_loss": loss}, -loss
+        if self.plain.config.heads != "recognition":
+            told["validation_f1"] = score = self._validation_f1()
+        log.add({"step": state.step, "epoch": epoch, **told})
+        if state.best_score is None or score > state.best_score:
+            return replace(state, best_step=state.step, best_score=score, bad_epochs=0, is_finished=is_finished)
         bad = state.bad_epochs + 1
         return replace(state, bad_epochs=bad, is_finished=is_finished or bool(patience and bad >= patience))
 
@@ -366,6 +380,15 @@ class _Run:
                 total += model(**self._on_device(batch)).loss.cpu() * count
         model.loss_normalizer.copy_(normalizer)
         return float(self.accelerator.reduce(total.to(self.accelerator.device), "sum")) / len(self.validation)
+
+    def _validation_f1(self) -> float:
+        """Best F1 on the validation subjects. Each process looks through its own videos, each of them once."""
+        mine = self.validators[self.accelerator.process_index :: self.accelerator.num_processes]
+        found = gather_object(raw_detections(self.averaged.eval(), mine, self.detection, self.video_processor))
+        names = ("subject", "video", "onset", "offset", "type", "score")
+        found = [{name: row[name] for name in names} for row in found]
+        marked = marked_events(self.validators, self.plain.config.expression_types)
+        return best_f1(Expressions.from_rows(found), Expressions.from_rows(marked))
 
     def _autocast(self):
         return torch.autocast(

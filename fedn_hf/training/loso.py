@@ -13,25 +13,21 @@ chooses for each subject by all the others.
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 
 from ..data.folds import Fold, leave_one_subject_out
-from ..data.sequences import FednSequence
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
-from ..postprocessing_fedn import find_intervals, to_inclusive
-from ..video_processing_fedn import FednVideoProcessor
 from .checkpoints import differing
+from .detections import raw_detections, read_detections, write_detections
 from .inputs import Inputs, Row, make_model, without_events
 from .loop import TrainingResult, train
-from .settings import FREE_SETTINGS, DetectionSettings, Recipe, TrainingError
+from .settings import FREE_SETTINGS, Recipe, TrainingError
 
-_FRAMES = 256  # of crops that are held as floating-point pixels at a time
 DETECTIONS, RECIPE = "detections.parquet", "recipe.json"
 
 
@@ -139,6 +135,7 @@ class _FoldRun:
             self.recipe.training,
             folder,
             validation=self.validation,
+            detection=self.recipe.detection,
             video_processor=self.inputs.video_processor,
             on_epoch=on_epoch,
             hook=self.hook,
@@ -165,91 +162,6 @@ def _chosen(folder: Path) -> FednForFacialExpressionDetection:
     return FednForFacialExpressionDetection.from_pretrained(folder / name).eval()
 
 
-def raw_detections(
-    model: FednForFacialExpressionDetection,
-    sequences: Iterable[FednSequence],
-    settings: DetectionSettings,
-    video_processor: FednVideoProcessor | None = None,
-    recogniser: FednForFacialExpressionDetection | None = None,
-) -> list[dict[str, Any]]:
-    """
-    Everything that a network finds down to a low score, in native inclusive frames. Sequences of crops need the
-    processor; with a recogniser, emotions are what that says of the intervals.
-
-    Returns:
-        Dictionaries with `subject`, `video`, `onset`, `apex`, `offset`, `type`, `emotion` (`None` for a network that
-        does not recognise) and `score`.
-    """
-    config, rows = model.config, []
-    for sequence in sequences:
-        inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
-        if "crops" in sequence.inputs:
-            inputs["frame_features"] = _encode(model, sequence.inputs["crops"], video_processor)
-        found = find_intervals(
-            model.detect_from_features(**inputs, min_score=settings.min_score),
-            recognition=None if recogniser is None else recogniser.detect_from_features(**inputs),
-            fps=config.frame_rate,
-            score_threshold=settings.min_score,
-            nms=settings.nms,
-            nms_iou=settings.nms_iou,
-            nms_sigma=settings.nms_sigma,
-        )
-        most = max(1, round(settings.max_per_minute * len(sequence) / config.frame_rate / 60))
-        kept = found.score.argsort(descending=True, stable=True)[:most].sort().values.tolist()
-        last = len(sequence) - 1
-        onset, offset = (frames.clamp(0, last).tolist() for frames in to_inclusive(found.frames))
-        apex = found.apex_frames.long().clamp(0, last).tolist()
-        native = sequence.native_frame.tolist()
-        for place in kept:
-            rows.append(
-                {
-                    "subject": sequence.subject_id,
-                    "video": sequence.video_id,
-                    "onset": native[onset[place]],
-                    "apex": native[min(max(apex[place], onset[place]), offset[place])],
-                    "offset": native[offset[place]],
-                    "type": config.expression_types[int(found.type[place])],
-                    "emotion": None if found.label is None else config.id2label[int(found.label[place])],
-                    "score": float(found.score[place]),
-                }
-            )
-    return rows
-
-
-@torch.no_grad()
-def _encode(
-    model: FednForFacialExpressionDetection, crops: torch.Tensor, video_processor: FednVideoProcessor
-) -> torch.Tensor:
-    """Crops (T, S, S, 3) to frame features (T, F), a little at a time."""
-    pixels = (video_processor(part, return_tensors="pt")["pixel_values"][0] for part in crops.split(_FRAMES))
-    return torch.cat([model.encode_frames(part.to(model.device)).cpu() for part in pixels])
-
-
-def write_detections(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A Parquet file, whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = dict.fromkeys(("subject", "video"), pa.string()) | dict.fromkeys(("onset", "apex", "offset"), pa.int64())
-    kinds |= {"type": pa.string(), "emotion": pa.string(), "score": pa.float64()}
-    kinds |= {"epoch": pa.int64(), "fps": pa.float64()}
-    with replacing(path) as unfinished:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(kinds.items()))), unfinished)
-
-
-def read_detections(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of raw detections."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise TrainingError(
-            f"{path}: raw detections could not be read ({error}); remove it to make it again"
-        ) from error
-
-
 def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe) -> None:
     """Say in the folder what its folds are made with, or refuse to mix them with others."""
     told = recipe.to_dict()
@@ -271,4 +183,4 @@ def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Rec
         unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-__all__ = ["DETECTIONS", "RECIPE", "raw_detections", "read_detections", "run_fold", "run_folds", "write_detections"]
+__all__ = ["DETECTIONS", "RECIPE", "run_fold", "run_folds"]

@@ -30,14 +30,12 @@ from ..metrics import (
     select,
     spotting,
 )
-from ..metrics.matching import match, overlaps, prepare
-from ..metrics.spotting import count
+from .detections import read_detections
 from .inputs import Row
-from .loso import DETECTIONS, RECIPE, read_detections
+from .loso import DETECTIONS, RECIPE
+from .selection import THRESHOLDS, choose_by_type
 from .settings import TrainingError
 
-# Fixed beforehand, so that nothing about a test subject can be in it.
-THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 REPORT = "report.json"
 
 
@@ -162,63 +160,6 @@ def report_on(raw: Expressions, events: Expressions, videos: Videos, protocol: P
         selection=select(raw, events, protocol, videos, score_thresholds=THRESHOLDS),
         predictions=predictions,
     )
-
-
-def choose_by_type(raw: Expressions, events: Expressions, videos: Videos) -> dict[str, dict[str, Any]]:
-    """
-    For every subject, the epoch and the threshold per type with the highest strict F1 over both types on all others;
-    of equal ones the earliest and lowest.
-
-    Returns:
-        Subject -> `{"epoch": epoch or None, type: threshold, ...}`.
-
-    Example:
-
-    ```python
-    >>> from fedn_hf.metrics import Expressions, Videos
-    >>> from fedn_hf.training.report import choose_by_type
-
-    >>> columns = ("subject", "video", "onset", "offset", "type", "score")
-    >>> truth = [("a", "v", 0, 9, "macro"), ("b", "w", 0, 9, "macro")]
-    >>> found = [(*row, 0.9) for row in truth] + [("a", "v", 50, 60, "macro", 0.3), ("b", "w", 50, 60, "macro", 0.1)]
-    >>> raw, events = (Expressions.from_rows([dict(zip(columns, row)) for row in rows]) for rows in (found, truth))
-    >>> choose_by_type(raw, events, Videos(["v", "w"], ["a", "b"]))
-    {'a': {'epoch': None, 'macro': 0.12}, 'b': {'epoch': None, 'macro': 0.32}}
-    ```
-    """
-    problem = prepare(dataclasses.replace(raw, epoch=None), events, STRICT, videos)
-    owner, kinds = problem.subject_of_video, problem.kinds
-    row, score = problem.predictions.row, raw.score[problem.predictions.row]
-    epochs = [None] if raw.epoch is None or not len(raw) else np.unique(raw.epoch).tolist()
-    counts = np.zeros((len(epochs), len(THRESHOLDS), len(problem.subjects), len(kinds), 3))
-    for e, epoch in enumerate(epochs):
-        in_epoch = np.ones(len(row), bool) if epoch is None else raw.epoch[row] == epoch
-        for t, threshold in enumerate(THRESHOLDS):
-            rows = np.flatnonzero(in_epoch & (score >= threshold))
-            part = dataclasses.replace(problem, predictions=problem.predictions.at(rows))
-            here = np.arange(len(rows))
-            hits = match(part, overlaps(part, here, STRICT.iou_threshold))
-            np.add.at(counts[e, t], owner, count(part, here, hits))
-    total = counts.sum(axis=2)
-    return {
-        subject: _best_choice(total - counts[:, :, number], epochs, kinds)
-        for number, subject in enumerate(problem.subjects)
-    }
-
-
-def _best_choice(counts: np.ndarray, epochs: list[int | None], kinds: Sequence[str]) -> dict[str, Any]:
-    """Of counts (epochs, thresholds, types, 3) summed over the others. Types are matched apart, so counts add up."""
-    found = np.zeros((len(epochs), *[1] * len(kinds)))
-    sizes = found.copy()  # predictions and events together
-    for place in range(len(kinds)):
-        shape = [len(epochs), *[1] * len(kinds)]
-        shape[1 + place] = len(THRESHOLDS)
-        found = found + counts[:, :, place, 0].reshape(shape)
-        sizes = sizes + counts[:, :, place, 1:].sum(-1).reshape(shape)
-    f1 = np.round(2 * found / np.maximum(sizes, 1), 12)
-    epoch, *thresholds = np.unravel_index(int(f1.argmax()), f1.shape)
-    chosen = {kind: THRESHOLDS[index] for kind, index in zip(kinds, thresholds, strict=True)}
-    return {"epoch": epochs[epoch], **chosen}
 
 
 def _names(row: Row) -> dict[str, Any]:

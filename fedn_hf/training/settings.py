@@ -108,7 +108,7 @@ class TrainingSettings(Settings):
         positive_fraction: Part of the windows that hold an event of their own; 0.5 for as many as without any.
         speed: Slowest and fastest speed at which videos are played.
         augmentations: Name of a function of `data.augmentation` -> its settings, called in this order.
-        early_stopping_epochs: Stop when the loss on the validation subjects has not fallen for so many epochs.
+        early_stopping_epochs: Stop when nothing has got better on the validation subjects for so many epochs.
         mixed_precision: `"bf16"` computes in bfloat16 where that is safe; weights stay in single precision.
         gradient_checkpointing: Less memory for more time, for backbones that train.
         compile: Whether torch.compile makes the network faster, after some minutes.
