@@ -12,6 +12,7 @@ from fedn_hf.data.folds import leave_one_subject_out
 from fedn_hf.metrics import Expressions, Videos, spotting
 from fedn_hf.training import FeatureRecipe, FeatureSettings, Recipe, TrainingError, run_folds, score_folds
 from fedn_hf.training.detections import read_detections
+from fedn_hf.training.inputs import Inputs
 from fedn_hf.training.loso import DETECTIONS, run_fold
 from fedn_hf.training.report import REPORT, report_on
 from fedn_hf.training.selection import choose_by_type
@@ -173,7 +174,7 @@ def test_validation_subjects_choose_the_epoch(tmp_path):
 
 def test_a_cascade_spots_with_one_network_and_names_with_another(tmp_path):
     quick = RECIPE.with_values({"training.epochs": 2})
-    recipe = quick.with_values({"cascade": True})
+    recipe = quick.with_values({"system": "cascade"})
     [file] = run_folds(small.rows(), small.LABELS, recipe, tmp_path, part=(2, 4))
     configs = [
         json.loads((file.parent / name / "latest" / "config.json").read_text()) for name in ("recogniser", "training")
@@ -184,8 +185,30 @@ def test_a_cascade_spots_with_one_network_and_names_with_another(tmp_path):
     [spotted] = run_folds(small.rows(), small.LABELS, alone, tmp_path / "alone", part=(2, 4))
     without = [{**row, "emotion": None} for row in read_detections(file)]
     assert read_detections(spotted) == without and without
-    with pytest.raises(TrainingError, match="set cascade: true"):
+    with pytest.raises(TrainingError, match="set system: cascade"):
         run_folds(small.rows(), small.LABELS, quick.with_values({"model.heads": "recognition"}), tmp_path / "r")
+
+
+def test_a_rule_finds_peaks_of_flow(tmp_path):
+    """Flow that moves a region out and back again: its sum peaks in between."""
+    rows = []
+    for row in small.rows():
+        flow = np.diff(row["features"] * 0.5, axis=0, append=0)
+        rows.append({**row, "features": flow})
+    recipe = RECIPE.with_values({"system": "flow_rule", "features.leak": 0.98, "features.clip": None})
+    run_folds(rows, small.LABELS, recipe, tmp_path)
+    report = score_folds(tmp_path, rows)
+    assert report.by_type.f1 > 0.5 and report.detection is None
+    with pytest.raises(TrainingError, match=r"set features\.leak"):
+        RECIPE.with_values({"system": "flow_rule"})
+
+
+def test_rare_classes_weigh_more(tmp_path):
+    rows = small.rows()
+    config = Inputs.fit(rows, small.LABELS, RECIPE.with_values({"balance_classes": True})).config
+    macro, micro = config.type_class_weights
+    assert micro == pytest.approx(macro * 3**0.5) and len(config.label_class_weights) == 4
+    assert Inputs.fit(rows, small.LABELS, RECIPE).config.type_class_weights is None
 
 
 def test_features_are_standardised_by_those_who_train(tmp_path):

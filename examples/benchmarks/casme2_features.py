@@ -28,7 +28,8 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 # What differs from the recipe. "paper" is the paper's network and optimiser as far as they are known.
 VARIANTS = {
     "joint": {},
-    "cascade": {"cascade": True},
+    "cascade": {"system": "cascade"},
+    "flow rule": {"system": "flow_rule"},
     "spotting only": {"model.heads": "spotting"},
     "no segment attention": {"model.use_segment_attention": False},
     "no sliding-window attention": {"model.use_sliding_window_attention": False},
@@ -70,8 +71,8 @@ def numbers(report: FoldsReport, raw: Expressions, events: Expressions, videos: 
 
 
 def peer_detections(path: Path, fps: float) -> Expressions:
-    """casme_015 and casme_015_0401 are s15 and s15_0401 here, where frames count from 0."""
-    peer = Expressions.from_csv(path, fps=fps).shifted(-1)
+    """casme_015 and casme_015_0401 are s15 and s15_0401 here."""
+    peer = Expressions.from_csv(path, fps=fps)
     subject, video = (
         [re.sub(r"^casme_0(\d\d)", r"s\1", name) for name in names] for names in (peer.subject, peer.video)
     )
@@ -129,7 +130,8 @@ def summarise(folders: list[Path], rows, peer: Path | None) -> dict:
         if intervals is None:
             intervals = {name: list(interval) for name, interval in report.intervals.items()}
             if peer is not None:
-                theirs = select(peer_detections(peer, rows[0]["fps"]), events, videos=videos).get("nested").result
+                marked = events.shifted(1)  # the peer's frames count from 1
+                theirs = select(peer_detections(peer, rows[0]["fps"]), marked, videos=videos).get("nested").result
                 apart = paired_difference(report.by_type, theirs)
                 difference = {name: list(interval) for name, interval in apart.items()}
                 difference["f1 of the peer"] = theirs.f1

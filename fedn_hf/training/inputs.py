@@ -248,10 +248,16 @@ class Inputs:
     @classmethod
     def fit(cls, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe) -> "Inputs":
         """Of the rows that train."""
-        if any(isinstance(row["features"], VideoFeatures) for row in rows):
-            return cls(recipe.config(labels), None)
-        features = FeatureRecipe.fit((row["features"] for row in rows), recipe.features)
-        return cls(recipe.config(labels, backbone_config=None, feature_size=features.num_channels), features)
+        features, changes, labels = None, {}, list(labels)
+        if not any(isinstance(row["features"], VideoFeatures) for row in rows):
+            features = FeatureRecipe.fit((row["features"] for row in rows), recipe.features)
+            changes = {"backbone_config": None, "feature_size": features.num_channels}
+        if recipe.balance_classes:
+            events = [event for row in rows for event in row["events"]]
+            types = recipe.config(labels, **changes).expression_types
+            changes["type_class_weights"] = class_weights([event["type"] for event in events], types)
+            changes["label_class_weights"] = class_weights([event["emotion"] for event in events], labels)
+        return cls(recipe.config(labels, **changes), features)
 
     def sequence(self, row: Row) -> FednSequence:
         """A row as the network sees it."""
@@ -271,6 +277,25 @@ class Inputs:
             self.video_processor.save_pretrained(folder)
         if self.features is not None:
             self.features.save(folder / "features.json")
+
+
+def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[float]:
+    """
+    A weight per class, as the root of how rare it is; 1 on average over what is there, 0 for what never is.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.training.inputs import class_weights
+
+    >>> [round(weight, 2) for weight in class_weights(["a"] * 9 + ["b"], ["a", "b", "c"])]
+    [0.83, 2.5, 0.0]
+    ```
+    """
+    counts = np.array([sum(name == each for name in names) for each in classes], float)
+    roots = np.sqrt(counts)
+    weights = np.divide(1, roots, out=np.zeros_like(roots), where=roots > 0)
+    return (weights * counts.sum() / max((weights * counts).sum(), 1e-12)).tolist()
 
 
 def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDetection:
@@ -302,4 +327,13 @@ def without_events(row: Row) -> dict[str, Any]:
     return {**row, "events": []}
 
 
-__all__ = ["FeatureRecipe", "Inputs", "corpus_rows", "make_model", "processor_of", "video_rows", "without_events"]
+__all__ = [
+    "FeatureRecipe",
+    "Inputs",
+    "class_weights",
+    "corpus_rows",
+    "make_model",
+    "processor_of",
+    "video_rows",
+    "without_events",
+]

@@ -14,6 +14,7 @@ chooses for each subject by all the others.
 import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from accelerate import PartialState
 from ..data.folds import Fold, leave_one_subject_out
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
+from .baselines import flow_rule
 from .checkpoints import differing
 from .detections import raw_detections, read_detections, write_detections
 from .inputs import Inputs, Row, make_model, without_events
@@ -72,7 +74,9 @@ def run_folds(
     if not 1 <= number <= count:
         raise TrainingError(f"folds must be i/n with i from 1 to n, got {number}/{count}")
     if recipe.model.get("heads") == "recognition":
-        raise TrainingError('model.heads="recognition" finds no intervals; for a two-stage cascade set cascade: true')
+        raise TrainingError(
+            'model.heads="recognition" finds no intervals; for a two-stage cascade set system: cascade'
+        )
     if PartialState().num_processes > 1:
         raise TrainingError(
             f"a fold is trained by one process, got {PartialState().num_processes}: start one for each part i/n"
@@ -93,7 +97,10 @@ def run_fold(
     """Train one fold, and write the raw detections on its test subjects."""
     run = _FoldRun(fold, rows, labels, recipe, folder, hook)
     heads = run.inputs.config.heads
-    if recipe.cascade:
+    if recipe.system == "flow_rule":
+        write_detections(run.by_rule(), folder / DETECTIONS)
+        return
+    if recipe.system == "cascade":
         run.train("recognition", folder / "recogniser")
         run.recogniser = _chosen(folder / "recogniser")
         heads = "spotting"
@@ -141,6 +148,17 @@ class _FoldRun:
             hook=self.hook,
             name=self.name,
         )
+
+    def by_rule(self) -> list[dict[str, Any]]:
+        """What the rule finds in displacements, which are the second half of the channels."""
+        if self.inputs.features is None:
+            raise TrainingError("recipe.system=flow_rule needs published features of optical flow, got videos")
+        found, settings = [], self.recipe.detection
+        for sequence in self.tested:
+            features = sequence.inputs["frame_features"].chunk(2, dim=1)[1]
+            moved = replace(sequence, inputs={**sequence.inputs, "frame_features": features})
+            found += flow_rule(moved, self.inputs.config.frame_rate, settings.min_score, settings.nms_iou)
+        return [{**row, "epoch": 0, "fps": self.fps[row["video"]]} for row in found]
 
     def keep(self, epoch: int, model: FednForFacialExpressionDetection) -> None:
         """What an epoch finds, if epochs are to be chosen from."""

@@ -285,8 +285,11 @@ class Recipe:
         scheme: Label scheme of the corpus: "objective_4", "emotion_7" or "megc_3".
         num_validation: Subjects of each fold that do not train but say when to stop.
         backbone: A checkpoint, a folder or a model on the Hub, whose backbone the network begins with.
-        cascade: Whether each fold trains two networks instead, one that only spots and one that only recognises, which
-            names what the first one found: the two-stage baseline.
+        balance_classes: Whether rare types and emotions weigh more in the loss, by the root of how rare they are among
+            those who train.
+        system: What each fold trains. "joint": one network. "cascade", the two-stage baseline: one that only spots,
+            and one that only recognises, which names what the first one found. "flow_rule": nothing; a rule finds
+            peaks of displacement in optical flow (`baselines`).
 
     Raises:
         TrainingError: names the setting.
@@ -312,12 +315,15 @@ class Recipe:
     scheme: Literal["objective_4", "emotion_7", "megc_3"] = "objective_4"
     num_validation: int = 0
     backbone: str | None = None
-    cascade: bool = False
+    balance_classes: bool = False
+    system: Literal["joint", "cascade", "flow_rule"] = "joint"
 
     def __post_init__(self):
-        schemes = get_args(get_type_hints(type(self))["scheme"])
-        if self.scheme not in schemes:
-            raise TrainingError(f"recipe.scheme must be one of {', '.join(schemes)}, got {self.scheme!r}")
+        hints = get_type_hints(type(self))
+        for name in ("scheme", "system"):
+            choices = get_args(hints[name])
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"recipe.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if type(self.num_validation) is not int or self.num_validation < 0:
             raise TrainingError(f"recipe.num_validation must be a number of subjects, got {self.num_validation!r}")
         if self.training.early_stopping_epochs and not self.num_validation:
@@ -326,10 +332,12 @@ class Recipe:
             )
         if self.backbone is not None and not isinstance(self.backbone, str):
             raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
-        if type(self.cascade) is not bool:
-            raise TrainingError(f"recipe.cascade must be true or false, got {self.cascade!r}")
+        if type(self.balance_classes) is not bool:
+            raise TrainingError(f"recipe.balance_classes must be true or false, got {self.balance_classes!r}")
         known = [each.name for each in dataclasses.fields(FednConfig)]
         check_names("model", self.model, ["preset", *known])
+        if self.system == "flow_rule" and self.features.leak is None:
+            raise TrainingError("recipe.system=flow_rule looks at displacements: set features.leak, such as 0.98")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Recipe":
