@@ -508,7 +508,7 @@ def _paint_eyelids(colour, half, front, traits, rng):
 
 
 def _paint_brows(colour, half, front, traits, points, seed, rng):
-    thick, dense = rng.uniform(0.2, 0.45), rng.uniform(0.55, 1.0)
+    thick, dense = rng.uniform(0.24, 0.48), rng.uniform(0.65, 1.0)
     path = _BROW + np.array([0, rng.uniform(-0.25, 0.3)])
     path[2:, 1] += np.array([0.6, 0.8, 0.5]) * rng.uniform(-0.3, 0.5)
     away, along = distance_to(path, half)
@@ -519,10 +519,8 @@ def _paint_brows(colour, half, front, traits, points, seed, rng):
         2,
     )
     brow = (1 - smoothstep(0.55, 1.25, away / taper + 0.25 * strokes)) * front
-    # Brows are darker than light hair, or nobody would see them.
-    tint = linear(_HAIR[traits["hair"]]) * {"white": 0.35, "grey": 0.5, "blond": 0.45, "red": 0.7}.get(
-        traits["hair"], 1.0
-    )
+    # Brows are darker than the skin whatever the hair is like, or nobody would see them.
+    tint = np.minimum(linear(_HAIR[traits["hair"]]), 0.3 * np.median(colour, axis=0))
     return _mix(colour, tint, brow * dense * (0.75 + 0.25 * strokes).clip(0, 1))
 
 
