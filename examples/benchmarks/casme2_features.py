@@ -22,7 +22,7 @@ import torch
 
 from fedn_hf.metrics import Expressions, Videos, paired_difference, select
 from fedn_hf.training import Recipe, corpus_rows, run_folds, score_folds
-from fedn_hf.training.report import FoldsReport, missing_folds, tables_of
+from fedn_hf.training.report import FALLING, FoldsReport, missing_folds, tables_of
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 # What differs from the recipe. "paper" is the paper's network and optimiser as far as they are known.
@@ -63,7 +63,7 @@ def numbers(report: FoldsReport, raw: Expressions, events: Expressions, videos: 
     found["one threshold"] = report.selection.get("nested").result.f1
     found["pooled oracle"] = report.selection.get("pooled_oracle").result.f1
     for rules in ("auwgcn", "lgsnet"):
-        chosen = select(raw, events, rules, videos, score_thresholds=[round(0.02 * n, 2) for n in range(1, 50)])
+        chosen = select(raw, events, rules, videos, score_thresholds=FALLING)
         found[f"{rules} rule, oracle"] = chosen.result.result.f1
     if report.detection is not None:
         found["mAP@0.5"] = report.detection.emotions.mean(0.5)

@@ -37,6 +37,8 @@ from .selection import THRESHOLDS, choose_by_type
 from .settings import TrainingError
 
 REPORT = "report.json"
+# For `select`, which takes the first of equals: a subject on whom no threshold finds anything keeps the fewest.
+FALLING = THRESHOLDS[::-1]
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def report_on(raw: Expressions, events: Expressions, videos: Videos, protocol: P
         choices=choices,
         intervals=bootstrap(result),
         detection=detection(found, events, STRICT, videos) if has_emotions else None,
-        selection=select(raw, events, protocol, videos, score_thresholds=THRESHOLDS),
+        selection=select(raw, events, protocol, videos, score_thresholds=FALLING),
         predictions=predictions,
     )
 
