@@ -4,9 +4,9 @@
 
 speed: frames per second on one core, where the time goes, peak memory against length, what a second worker brings.
 faces: how many frames the face networks accept, and whether the landmarks move as the muscles do.
-flow: what a spotter that thresholds the magnitude of optical flow finds, tuned as well as it can be. It should fail.
+flow: what thresholds on the magnitude of optical flow find; beside it, on the true intensity, what they could find.
 
-Needs the face model (`--face-model` or FEDN_FACE_MODEL). The videos stay in `--folder`, and are not made again.
+Needs the face model (`--face-model` or FEDN_FACE_MODEL). Videos stay in `--folder`: after a change, give a new one.
 """
 
 import argparse
