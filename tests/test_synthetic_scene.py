@@ -10,10 +10,11 @@ pytest.importorskip("numba", reason="synthetic videos need numba: pip install 'f
 
 from fedn_hf.media_fedn import FednError
 from fedn_hf.synthetic import appearance, facs
-from fedn_hf.synthetic.appearance import Canvas, Subject, linear
+from fedn_hf.synthetic.appearance import Canvas, Subject
 from fedn_hf.synthetic.behaviour import write_script
 from fedn_hf.synthetic.camera import Camera
 from fedn_hf.synthetic.face_model import ACTION_UNITS, ENVIRONMENT, FACE, FaceModel, convert
+from fedn_hf.synthetic.paint import linear
 from fedn_hf.synthetic.scene import Scene, rotation
 from fedn_hf.synthetic.surroundings import Surroundings
 from tests.conftest import SHARED

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .appearance import linear, thing_colour
+from .paint import linear, thing_colour
 from .props import noise, smoothstep
 
 # Room around the picture, in parts of its side, for cameras that shake.
