@@ -173,7 +173,7 @@ def _paint_skin(points, skin, traits, rng) -> tuple[np.ndarray, np.ndarray]:
     red = red * front * rng.uniform(0.1, 0.9) * (1 - 0.6 * dark) * (1 + 0.4 * noise(points * 2, seed + 2, 2))
     colour = colour * (1 - np.clip(red, 0, 1)[:, None] * [0.02, 0.16, 0.14])
     rings = np.exp(-(((x - 3.0) / 1.5) ** 2 + ((y - 2.4) / 0.6) ** 2)) * front * rng.uniform(0.1, 0.9)
-    lids = np.exp(-(((x - 3.2) / 1.6) ** 2 + ((y - 4.4) / 0.6) ** 2)) * front * rng.uniform(0.2, 1.0)
+    lids = np.exp(-(((x - 3.2) / 1.6) ** 2 + ((y - 4.4) / 0.6) ** 2)) * front * rng.uniform(0.1, 0.7)
     colour = colour * (1 - (0.10 + 0.06 * age) * (rings + lids)[:, None] * [0.8, 1.0, 0.9])
     if traits["freckles"]:
         spots = smoothstep(0.35, 0.6, noise(points * 5, seed + 3, 2)) * front * np.exp(-(((y - 1.0) / 2.5) ** 2))
@@ -218,7 +218,7 @@ def _paint_eyelids(colour, half, front, traits, rng):
     wide = rng.uniform(0.08, 0.13) + (0.06 if traits["make_up"] else 0)
     lash = (1 - smoothstep(0.3 * wide, wide, above)) * rng.uniform(0.6, 0.95)
     lash = np.maximum(lash, (1 - smoothstep(0.02, 0.08, below)) * rng.uniform(0.2, 0.6))
-    crease = np.exp(-(((above - 0.42) / 0.09) ** 2)) * (half[:, 1] > 3.6) * (along > 0.1) * rng.uniform(0, 0.35)
+    crease = np.exp(-(((above - 0.42) / 0.09) ** 2)) * (half[:, 1] > 3.6) * (along > 0.1) * rng.uniform(0, 0.22)
     colour = colour * (1 - (crease * front)[:, None])
     if traits["make_up"]:
         shadow = linear(rng.uniform([40, 30, 40], [150, 110, 140]))
@@ -229,7 +229,7 @@ def _paint_eyelids(colour, half, front, traits, rng):
 
 
 def _paint_brows(colour, half, front, traits, points, seed, rng):
-    thick, dense = rng.uniform(0.24, 0.48), rng.uniform(0.65, 1.0)
+    thick, dense = rng.uniform(0.28, 0.5), rng.uniform(0.75, 1.0)
     path = _BROW + np.array([0, rng.uniform(-0.25, 0.3)])
     path[2:, 1] += np.array([0.6, 0.8, 0.5]) * rng.uniform(-0.3, 0.5)
     away, along = distance_to(path, half)
@@ -241,7 +241,7 @@ def _paint_brows(colour, half, front, traits, points, seed, rng):
     )
     brow = (1 - smoothstep(0.55, 1.25, away / taper + 0.25 * strokes)) * front
     # Brows are darker than the skin whatever the hair is like, or nobody would see them.
-    tint = np.minimum(linear(HAIR[traits["hair"]]), 0.3 * np.median(colour, axis=0))
+    tint = np.minimum(linear(HAIR[traits["hair"]]), 0.2 * np.median(colour, axis=0))
     return _mix(colour, tint, brow * dense * (0.75 + 0.25 * strokes).clip(0, 1))
 
 
