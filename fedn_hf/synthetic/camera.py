@@ -20,8 +20,8 @@ class Camera:
     """
     size: side of the square picture in pixels; fps.
     distance_cm, focal_px, centre (2,): perspective; the head's origin falls on the centre.
-    exposure: gain when the head is at rest and well exposed; drift: relative change of exposure over time;
-        white_balance (3,): gains; tint: their drift; flicker, flicker_hz: of the mains in the picture.
+    drift: relative change of exposure over time; white_balance (3,): gains; tint: their drift; flicker, flicker_hz: of
+        the mains in the picture.
     lens_px: standard deviation of the lens's blur; shutter: part of a frame's time that light is gathered; readout:
         part of it that passes between the first and the last row; shake_px: of a hand that holds the camera.
     shot, read: noise; sharpening; contrast, gamma: of the tone curve; grey: no colour; crf: of the H.264 encoder.

@@ -13,7 +13,6 @@ the work was stopped and taken up again.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -42,7 +41,6 @@ from .surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 # Frame rates of cameras, and how many of them have each.
 _RATES = {25.0: 0.2, 30.0: 0.5, 50.0: 0.1, 60.0: 0.17, 200.0: 0.03}
 _STREAMS = ("action_units", "intensity", "head_rotation_deg", "head_shift_cm", "gaze_deg", "light_gain", "occluder_cm")
@@ -153,14 +151,6 @@ def render(
             _finish(order, output)
     except Timeout:
         raise FednError(f"{output}: another process is writing there; wait for its end") from None
-
-
-def frames_sha256(order: Order, canvas: Canvas, subject: int, video: int, frames: range) -> str:
-    """SHA-256 of the pixels of some frames before they are encoded."""
-    scene, digest = order.scene(canvas, subject, video), hashlib.sha256()
-    for frame in frames:
-        digest.update(scene.picture(frame))
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -315,4 +305,4 @@ def _write_text(path: Path, content: str) -> None:
         unfinished.write_text(content, "utf-8")
 
 
-__all__ = ["SPLITS", "Order", "encode", "frames_sha256", "render", "video_name"]
+__all__ = ["Order", "encode", "render", "video_name"]

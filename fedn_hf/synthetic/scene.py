@@ -8,7 +8,8 @@ import numpy as np
 from .appearance import Canvas, Subject, eye_centre
 from .behaviour import Script
 from .camera import Camera
-from .face_model import ACTION_UNITS, GAZE_DEG, LEFT_EYE, RIGHT_EYE
+from .face_model import GAZE_DEG, LEFT_EYE, RIGHT_EYE
+from .facs import COLUMN
 from .raster import blend, flow, over_background, pose, project, rotate, shade, vertex_normals, visibility
 from .surroundings import MARGIN, Surroundings
 
@@ -18,7 +19,6 @@ SAMPLES = 2
 _PIVOT = np.array([0, -3.5, -1.0], np.float32)
 _TORSO_FOLLOWS = 0.35  # part of the head's movement that the torso shares
 _FAR_AWAY = np.array([1e5, 0, 0], np.float32)
-_PLACE = {number: place for place, number in enumerate(ACTION_UNITS)}
 
 
 class Scene:
@@ -140,8 +140,8 @@ class Scene:
     def _weights(self, frame: int) -> np.ndarray:
         """Of the model's fields: action units, left and right in turn, then gaze."""
         units = self.script.action_units[frame].copy()  # (A, 2)
-        open_ = 1 - units[_PLACE[45]]  # a lid that is shut is neither raised nor tightened
-        units[[_PLACE[5], _PLACE[7]]] *= open_
+        open_ = 1 - units[COLUMN[45]]  # a lid that is shut is neither raised nor tightened
+        units[[COLUMN[5], COLUMN[7]]] *= open_
         yaw, pitch = self.script.gaze_deg[frame] / GAZE_DEG
         gaze = np.array([max(yaw, 0), max(-yaw, 0), max(pitch, 0), max(-pitch, 0)])
         return np.concatenate([units.ravel(), gaze]).astype(np.float32)
