@@ -10,8 +10,10 @@ curve, that one process with one such batch would have. (Dropout draws other num
 proposal counts as if it had one.)
 """
 
+import atexit
 import contextlib
 import copy
+import gc
 import hashlib
 import math
 import os
@@ -164,6 +166,8 @@ class _Run:
             log_with=list(settings.trackers) or None,
             project_dir=folder,
         )
+        if self.accelerator.num_processes > 1:
+            atexit.register(_part)
         self.share = self.accelerator.num_processes * settings.accumulation_steps
         self.windows = TrainingWindows(
             sequences,
@@ -266,7 +270,8 @@ class _Run:
                 if on_epoch is not None and self.accelerator.is_main_process:
                     on_epoch(epoch + 1, self.averaged.eval())
                 self._save(state)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # not `end_training`: see `_part`
+            tracker.finish()
         best = None if state.best_step is None else state.best_step // self.steps_per_epoch
         result = TrainingResult(self.folder, log.rows(), best, state.best_score, time.monotonic() - begun)
         if hook is not None and self.accelerator.is_main_process:
@@ -406,6 +411,18 @@ def _check_subjects(sequences: Sequence[FednSequence], validation: Sequence[Fedn
         names = [{getattr(each, what).strip().casefold() for each in part} for part in (sequences, validation)]
         if both := names[0] & names[1]:
             raise LeakageError(f"{what} {sorted(both)[0]} is in train and in validation")
+
+
+def _part() -> None:
+    """
+    Leave the group of processes, once, at the very end: other trainings of the same script need it. A thread of gloo
+    that lets go of its last tensor wants Python's lock. If the group goes with the network that was wrapped for it (as
+    `end_training` brings about) or with the interpreter, that thread can hang or abort; taken down from here, it can
+    not.
+    """
+    gc.collect()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _fingerprint(sequences: Sequence[FednSequence]) -> str:
