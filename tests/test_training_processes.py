@@ -25,7 +25,8 @@ from fedn_hf.training import train
 torch.set_num_threads(1)
 parts = small.sequences(small.rows(6))
 settings = small.settings(**SETTINGS, batch_size=3)
-train(small.model(dropout=0.0), parts[:5], settings, sys.argv[1], validation=parts[5:])
+for folder in sys.argv[1:]:  # a second training finds the processes still together
+    train(small.model(dropout=0.0), parts[:5], settings, folder, validation=parts[5:])
 """
 
 
@@ -38,19 +39,21 @@ def launch(folder):
     # variable below keeps them on the CPU, with gloo between them.
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", str(port), folder / "script.py", folder / "run"]
+    command += ["--main_process_port", str(port), folder / "script.py", folder / "run", folder / "again"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment["ACCELERATE_USE_CPU"] = "true"
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    return [(folder / run / "log.jsonl").read_text() for run in ("run", "again")]
 
 
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     parts = small.sequences(small.rows(6))
     settings = small.settings(**SETTINGS, batch_size=6)
     one = train(small.model(dropout=0.0), parts[:5], settings, tmp_path / "one", validation=parts[5:]).log
-    two = launch(tmp_path)
+    first, second = launch(tmp_path)
+    assert first == second
+    two = [json.loads(line) for line in first.splitlines()]
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for name in ("loss", "confidence", "grad_norm", "validation_loss", "validation_f1"):
         values = [[row[name] for row in log if name in row] for log in (one, two)]

@@ -167,7 +167,7 @@ class _Run:
             project_dir=folder,
         )
         if self.accelerator.num_processes > 1:
-            atexit.register(_part)
+            atexit.register(_leave_group)
         self.share = self.accelerator.num_processes * settings.accumulation_steps
         self.windows = TrainingWindows(
             sequences,
@@ -270,7 +270,7 @@ class _Run:
                 if on_epoch is not None and self.accelerator.is_main_process:
                     on_epoch(epoch + 1, self.averaged.eval())
                 self._save(state)
-        for tracker in self.accelerator.trackers:  # not `end_training`: see `_part`
+        for tracker in self.accelerator.trackers:  # not `end_training`: see `_leave_group`
             tracker.finish()
         best = None if state.best_step is None else state.best_step // self.steps_per_epoch
         result = TrainingResult(self.folder, log.rows(), best, state.best_score, time.monotonic() - begun)
@@ -413,12 +413,11 @@ def _check_subjects(sequences: Sequence[FednSequence], validation: Sequence[Fedn
             raise LeakageError(f"{what} {sorted(both)[0]} is in train and in validation")
 
 
-def _part() -> None:
+def _leave_group() -> None:
     """
-    Leave the group of processes, once, at the very end: other trainings of the same script need it. A thread of gloo
-    that lets go of its last tensor wants Python's lock. If the group goes with the network that was wrapped for it (as
-    `end_training` brings about) or with the interpreter, that thread can hang or abort; taken down from here, it can
-    not.
+    Leave the group of processes, at exit and not before: other trainings of the same script need it. A thread of gloo
+    that lets go of its last tensor wants Python's lock; where the group goes down with the network wrapped for it, as
+    `Accelerator.end_training` brings about, it waits for ever, and where it goes down with the interpreter it aborts.
     """
     gc.collect()
     if torch.distributed.is_initialized():
