@@ -182,9 +182,10 @@ def event_crops(
     faces = followed_faces(annotation)
     cropper = FaceCropper(image_size, margin=0.2, faces=faces)
     for stretch, mine in _stretches(annotation, events, whole=faces == "all"):
-        for batch in cropper(open_video(annotation, video, **stretch)):
+        reader = open_video(annotation, video, **stretch)
+        for batch in cropper(reader):
             for number in mine:
-                _keep_nearest(batch, events[number], best[number], any_face=faces != "all")
+                _keep_nearest(batch, events[number], best[number], faces != "all", reader.frame_rate or 30.0)
     return [{part: nearest[part][1] if part in nearest else None for part in PARTS} for nearest in best]
 
 
@@ -215,16 +216,24 @@ def _stretches(
     yield {"start_s": max(0.0, events[group[0]].onset_s - _MARGIN_S), "end_s": reached_s}, group
 
 
-def _keep_nearest(batch: CropBatch, event: ExpressionInterval, nearest: dict[str, Any], any_face: bool) -> None:
+def _keep_nearest(
+    batch: CropBatch, event: ExpressionInterval, nearest: dict[str, Any], any_face: bool, frame_rate: float
+) -> None:
     """Crops nearest to an event's frames; where resampling left a frame out its neighbour stands for it."""
     mine = np.flatnonzero(batch.mask & (any_face | (batch.face_id == event.face_id)))
     if not len(mine):
         return
     for part in PARTS:
-        away = np.abs(batch.native_frame[mine] - getattr(event, f"{part}_frame"))
+        time_s, frame = getattr(event, f"{part}_s"), getattr(event, f"{part}_frame")
+        if time_s is None:
+            continue
+        if frame is None:  # a coder's times: an offset is the end of the last frame
+            away = np.abs(batch.time_s[mine] * frame_rate - time_s * frame_rate + (part == "offset"))
+        else:
+            away = np.abs(batch.native_frame[mine] - frame).astype(float)
         i = int(away.argmin())
-        if away[i] <= 2 and away[i] < nearest.get(part, (3,))[0]:
-            nearest[part] = int(away[i]), batch.crops[mine[i]].numpy().copy()
+        if away[i] <= 2 and away[i] < nearest.get(part, (np.inf,))[0]:
+            nearest[part] = float(away[i]), batch.crops[mine[i]].numpy().copy()
 
 
 __all__ = [

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from ..annotation import ExpressionAnnotation, ExpressionInterval
 from ..media_fedn import FednError
 from ..tracks import PARTS, event_crops, video_of
-from .style import FAINT, GAP, INK, clock, new_figure, plain, rules, shortened
+from .style import FAINT, GAP, INK, clock, new_figure, plain, rules, shortened, type_of
 
 MOST = 12  # events in a picture
 _TILE_IN, _COLUMNS = 1.2, 3
@@ -44,7 +44,8 @@ def draw_filmstrip(annotation: ExpressionAnnotation, video: str | Path | None = 
             axes.text(left, top - 0.06, describe(event), va="bottom", color=INK, fontsize=8.5)
             for place, part in enumerate(PARTS):
                 _draw_tile(axes, tiles[part], left + place * 1.02, top)
-                words = f"{part} {clock(getattr(event, f'{part}_s'), 2)}"
+                time_s = getattr(event, f"{part}_s")
+                words = f"no {part}" if time_s is None else f"{part} {clock(time_s, 2)}"
                 axes.text(left + place * 1.02, top + 1.03, words, va="top", color=INK, fontsize=7)
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         name = shortened(PurePath(str(annotation.video.get("path", "video"))).name, 60)
@@ -55,14 +56,15 @@ def draw_filmstrip(annotation: ExpressionAnnotation, video: str | Path | None = 
 
 def strongest(annotation: ExpressionAnnotation, most: int) -> list[ExpressionInterval]:
     """The events with the highest scores, in order of time."""
-    best = sorted(annotation, key=lambda event: -event.score)[:most]
+    best = sorted(annotation, key=lambda event: -(event.score or 0.0))[:most]
     return sorted(best, key=lambda event: event.onset_s)
 
 
 def describe(event: ExpressionInterval) -> str:
     """One line on an event."""
-    words = [event.type.removesuffix("-expression"), "no label" if event.label is None else event.label]
-    return plain(", ".join([*words, f"score {event.score:.2f}", f"{event.offset_s - event.onset_s:.2f} s"]))
+    words = [type_of(event).removesuffix("-expression"), event.label or "no label"]
+    words += [] if event.score is None else [f"score {event.score:.2f}"]
+    return plain(", ".join([*words, f"{event.duration_s:.2f} s"]))
 
 
 def _draw_tile(axes, picture, left: float, top: float) -> None:

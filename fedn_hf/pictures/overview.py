@@ -7,7 +7,7 @@ import numpy as np
 
 from ..annotation import ExpressionAnnotation
 from ..media_fedn import FednError
-from .style import FAINT, INK, new_figure, rules, shortened, time_axis, type_order, type_style
+from .style import FAINT, INK, new_figure, rules, shortened, time_axis, type_of, type_order, type_style
 from .timeline import gaps, seen_span
 
 _ROW_IN, _LEAST_ROW_IN, _MOST_IN = 0.26, 0.03, 16.0
@@ -59,7 +59,7 @@ def draw_overview(annotations: Sequence[ExpressionAnnotation]):
 
 
 def _types(annotations: Sequence[ExpressionAnnotation]) -> list[str]:
-    return type_order([event.type for annotation in annotations for event in annotation])
+    return type_order(type_of(event) for annotation in annotations for event in annotation)
 
 
 def _labels(annotations: Sequence[ExpressionAnnotation]) -> list[str]:
@@ -82,7 +82,7 @@ def _draw_events(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
         top, bottom = (np.array([0.05, 0.95]) + place) / len(types) * 0.8 - 0.4
         edges = np.array([
             (event.onset_s, event.offset_s, row + top, row + bottom)
-            for row, annotation in enumerate(annotations) for event in annotation if event.type == kind
+            for row, annotation in enumerate(annotations) for event in annotation if type_of(event) == kind
         ]).reshape(-1, 4)  # fmt: skip
         color = type_style(types, kind)["color"]
         boxes = edges[:, [0, 2, 0, 3, 1, 3, 1, 2]].reshape(-1, 4, 2)
@@ -102,7 +102,7 @@ def _draw_rates(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
         for annotation in annotations:
             start_s, end_s = seen_span(annotation)
             seen_s = end_s - start_s - sum(b - a for a, b in gaps(annotation, start_s, end_s))
-            rates.append(60 * sum(event.type == kind for event in annotation) / max(seen_s, 1e-3))
+            rates.append(60 * sum(type_of(event) == kind for event in annotation) / max(seen_s, 1e-3))
         style = type_style(types, kind)
         axes.plot(
             rates, range(len(rates)), style["marker"], color=style["color"], ms=5, mfc="none" if style["hatch"] else

@@ -4,10 +4,11 @@ import functools
 import math
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..annotation import ExpressionInterval
 from ..files_fedn import replacing
 from ..media_fedn import FednError
 
@@ -129,13 +130,19 @@ def time_axis(axis, start_s: float, end_s: float, most_ticks: int = 12) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value, 1 if step_s < 1 else 0)))
 
 
-def type_order(types: Sequence[str]) -> list[str]:
+def type_of(event: ExpressionInterval) -> str:
+    """Its type in words; coders may not say."""
+    return event.type or "no type"
+
+
+def type_order(types: Iterable[str]) -> list[str]:
     """Each type once, macro-expressions first and micro-expressions second, whatever else there is after them."""
+    types = set(types)
     usual = ["macro-expression", "micro-expression"]
-    return [name for name in usual if name in types] + sorted(set(types) - set(usual))
+    return [name for name in usual if name in types] + sorted(types - set(usual))
 
 
-def type_style(types: Sequence[str], name: str) -> dict[str, Any]:
+def type_style(types: Iterable[str], name: str) -> dict[str, Any]:
     """Colour, hatch and marker of a type; those of macro- and micro-expressions are the same in every picture."""
     usual = ["macro-expression", "micro-expression"]
     place = usual.index(name) if name in usual else 2 + [t for t in type_order(types) if t not in usual].index(name)
@@ -175,6 +182,7 @@ __all__ = [
     "save",
     "shortened",
     "time_axis",
+    "type_of",
     "type_order",
     "type_style",
 ]

@@ -23,6 +23,7 @@ from .style import (
     rules,
     shortened,
     time_axis,
+    type_of,
     type_order,
     type_style,
 )  # fmt: skip
@@ -66,7 +67,7 @@ def draw_timeline(
         rows, hidden = _rows(annotation, marked)
         panels = {"events": max(1, len(rows)) * _ROW_IN + 0.1}
         panels |= {"density": 0.75} if end_s - start_s >= _LONG_S and annotation.intervals else {}
-        panels |= {"curves": 1.0} if annotation.curves else {}
+        panels |= {"curves": 1.0} if any("score" in curve for curve in annotation.curves) else {}
         panels |= {"coverage": 0.22} if annotation.coverage else {}
         figure = new_figure(WIDTH_IN, sum(panels.values()) + 0.18 * len(panels) + 0.95)
         axes = dict(zip(panels, np.atleast_1d(figure.subplots(len(panels), 1, sharex=True, height_ratios=list(
@@ -102,8 +103,8 @@ def seen_span(annotation: ExpressionAnnotation, others: Sequence[ExpressionInter
 
 
 def gaps(annotation: ExpressionAnnotation, start_s: float, end_s: float) -> list[tuple[float, float]]:
-    """Stretches in which no face was seen; none where an annotation says nothing about it."""
-    if not annotation.coverage:
+    """Stretches in which no face was seen; none where an annotation, as a coder's, says nothing about it."""
+    if not annotation.coverage and "model" not in annotation.provenance:
         return []
     found, reached_s = [], start_s
     for row in sorted(annotation.coverage, key=lambda row: row["start_s"]):
@@ -134,13 +135,17 @@ def _rows(annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval]
     return rows, len(faces) - len(shown)
 
 
+def _types(annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval] = ()) -> list[str]:
+    """Types that the annotation lists or that occur."""
+    return type_order([*annotation.types, *map(type_of, [*annotation, *marked])])
+
+
 def _title(annotation: ExpressionAnnotation) -> str:
     name = shortened(PurePath(str(annotation.video.get("path", "video"))).name, 60)
     duration_s = annotation.video.get("duration_s")
-    counts = [
-        f"{sum(event.type == name for event in annotation)} {name}s" for name in type_order(annotation.types)
-    ] or [f"{len(annotation)} events"]
-    return ", ".join([name, *([clock(duration_s)] if duration_s else []), *counts])
+    counts = [(sum(type_of(e) == kind for e in annotation), kind) for kind in _types(annotation)]
+    words = [f"{count} {kind.removesuffix('-expression')}" for count, kind in counts] or ["no expressions"]
+    return ", ".join([name, *([clock(duration_s)] if duration_s else []), *words])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,17 +153,17 @@ def _title(annotation: ExpressionAnnotation) -> str:
 
 
 def _draw_events(axes, annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval], rows: list) -> None:
-    types = type_order([*annotation.types, *(event.type for event in [*annotation, *marked])])
+    types = _types(annotation, marked)
     place = {row: number for number, row in enumerate(rows)}
     several = any(face is not None for face, _ in rows)
     for number in range(1, len(rows), 2):
         axes.axhspan(number - 0.5, number + 0.5, color="#f4f4f4", lw=0, zorder=0)
     for kind in types:
-        mine = [e for e in annotation if e.type == kind]
+        mine = [e for e in annotation if type_of(e) == kind]
         spots = [(place.get((e.face_id if several else None, e.label)), e) for e in mine]
         _bars(axes, [(row, e) for row, e in spots if row is not None], types, kind, len(annotation))
-        spots = [(row, e) for e in marked if e.type == kind for (_, label), row in place.items() if label == e.label]
-        _frames(axes, spots, types, kind)
+        theirs = [e for e in marked if type_of(e) == kind]
+        _frames(axes, [(row, e) for e in theirs for (_, label), row in place.items() if label == e.label], types, kind)
     axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [_row_name(face, label) for face, label in rows])
     axes.tick_params(axis="y", length=0)
@@ -204,9 +209,9 @@ def _bars(axes, spots: list, types: Sequence[str], kind: str, count: int) -> Non
     axes.add_collection(bars)
     if few:
         middle = sum(_lane(types, kind)) / 2
-        apexes = [(e.apex_s, row + middle) for row, e in spots]
+        apexes = np.array([(e.apex_s, row + middle) for row, e in spots if e.apex_s is not None]).reshape(-1, 2)
         axes.plot(
-            *zip(*apexes, strict=True), style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4,
+            *apexes.T, style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4,
             gid=f"apexes {kind}",
         )  # fmt: skip
 
@@ -230,10 +235,10 @@ def _frames(axes, spots: list, types: Sequence[str], kind: str) -> None:
 
 
 def _draw_density(axes, annotation: ExpressionAnnotation, start_s: float, end_s: float) -> None:
-    types = type_order([event.type for event in annotation])
+    types = type_order(map(type_of, annotation))
     edges = np.linspace(start_s, end_s, round((end_s - start_s) / 60) + 1)
     for place, kind in enumerate(types):
-        onsets = [event.onset_s for event in annotation if event.type == kind]
+        onsets = [event.onset_s for event in annotation if type_of(event) == kind]
         rate = np.histogram(onsets, edges)[0] / (np.diff(edges) / 60)
         axes.stairs(
             rate, edges, color=type_style(types, kind)["color"], lw=1.1, ls=cycled(LINES, place), zorder=2,
@@ -248,7 +253,7 @@ def _draw_curves(axes, annotation: ExpressionAnnotation, start_s: float, end_s: 
     several = len(annotation.curves) > 1
     for place, curve in enumerate(annotation.curves[:_MOST_FACES]):
         whose = f", face {curve['face_id']}" if several else ""
-        time_s, score = peaks(curve["time_s"], curve["score"])
+        time_s, score = peaks(curve["time_s"], curve.get("score", [None] * len(curve["time_s"])))
         axes.plot(
             time_s, score, color=cycled(COLOURS, place) if several else INK, lw=0.9, ls=cycled(LINES, place) if several
             else "-", label=f"score{whose}", gid="score",
@@ -310,7 +315,7 @@ def _shade_gaps(panels: list, annotation: ExpressionAnnotation, start_s: float, 
 def _legend(figure, annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval]) -> None:
     from matplotlib.patches import Patch
 
-    types = type_order([event.type for event in [*annotation, *marked]])
+    types = type_order(map(type_of, [*annotation, *marked]))
     few = len(annotation) <= _MARKED
     handles = []
     for kind in types:
