@@ -18,11 +18,12 @@ def face(face_id, first_frame, length, events, hidden=()) -> FaceDetections:
     """Events are (start, end, score, type, label) in frames of the face."""
     numbers = torch.tensor([event[:3] for event in events], dtype=torch.float64).reshape(-1, 3)
     kinds = torch.tensor([event[3:] for event in events]).reshape(-1, 2)
+    confidence = numbers[:, 2].logit().float()
     proposals = FednProposals(
         boundaries=numbers[:, :2],
         num_frames=torch.tensor(length),
-        confidence=numbers[:, 2].logit().float(),
-        type_logits=4 * torch.nn.functional.one_hot(kinds[:, 0], 2).float() - 2,
+        confidence=confidence,
+        type_logits=torch.where(torch.nn.functional.one_hot(kinds[:, 0], 2) > 0, confidence[:, None], -4.0),
         logits=4 * torch.nn.functional.one_hot(kinds[:, 1], 2).float() - 2,
         intensity=torch.linspace(0, 1, length),
     )
@@ -136,9 +137,12 @@ def test_an_annotation_survives_json_and_csv(detections, tmp_path):
     assert read == annotation and len(annotation) == 3 and annotation.video["path"] == "ä film.mp4"
     annotation.write(tmp_path / "a.csv")
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert lines[0] == "label,score,type,onset_s,apex_s,offset_s,onset_frame,apex_frame,offset_frame,face_id"
+    assert lines[0] == (
+        "label,score,type,onset_s,apex_s,offset_s,onset_frame,apex_frame,offset_frame,face_id,"
+        "score_happiness,score_anger"
+    )
     assert len(lines) == 4
-    with pytest.raises(FednError, match=r"no writer for \.xyz; there is \.json, \.csv"):
+    with pytest.raises(FednError, match=r"no writer for \.xyz; there is \.json, "):
         annotation.write(tmp_path / "a.xyz")
     with pytest.raises(FednError, match="schema 1 was expected, got None"):
         ExpressionAnnotation.from_dict({"intervals": []})
@@ -148,7 +152,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(detections,
     annotation = ExpressionAnnotation.from_dict(detections.describe())
     annotation.write(tmp_path / "a.json")
     before = (tmp_path / "a.json").read_bytes()
-    broken = ExpressionAnnotation({"path": object()}, [])
+    broken = ExpressionAnnotation({"path": "a.mp4"}, [], provenance={"seed": object()})
     with pytest.raises(TypeError):
         broken.write(tmp_path / "a.json")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -1,0 +1,184 @@
+"""Files that people's programs open: one writer for each format, and readers, also of what coders have marked.
+
+`annotation.write("a.eaf")` chooses by suffix. Each module holds the writers and readers of one family of programs;
+what they share about tiers, codes and times stands in `marks`, how coders' names become ours in `mapping`. Files are
+whole or not there. JSON, JSONL and Parquet hold everything. Provenance goes into every file whose format has a place
+for it; CSV, TSV, TextGrid, SRT and RTTM have none and get `NAME.provenance.json` beside them.
+"""
+
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files_fedn import replacing
+from ..media_fedn import FednError
+
+if TYPE_CHECKING:
+    from ..annotation import ExpressionAnnotation
+    from .mapping import CodeMapping
+
+SIDECAR_SUFFIX = ".provenance.json"
+# What a reader takes at most: an annotation of a whole day with its curves has a tenth of it.
+MAX_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Format:
+    """
+    A kind of file.
+
+    name: as `--format` takes it.
+    suffix: what stands behind the name of a video.
+    module: where its `write_NAME(annotation, path, target)` and `read_NAME(path, mapping)` are.
+    provenance: "all", where the file holds the whole annotation; "inside"; "beside", in a file of its own.
+    holds_many: several annotations can share a file; it is then written by `write_NAME(annotations, path, target)`.
+    """
+
+    name: str
+    suffix: str
+    module: str
+    provenance: str = "inside"
+    holds_many: bool = False
+
+    def does(self, what: str):
+        """Its function: "write" or "read"."""
+        return getattr(importlib.import_module(f".{self.module}", __name__), f"{what}_{self.name}")
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("json", ".json", "json_files", "all"),
+        Format("jsonl", ".jsonl", "json_files", "all", holds_many=True),
+        Format("csv", ".csv", "tables", "beside", holds_many=True),
+        Format("tsv", ".tsv", "tables", "beside", holds_many=True),
+        Format("parquet", ".parquet", "tables", "all", holds_many=True),
+    )
+}
+
+
+def format_of(path: str | Path, name: str | None = None) -> Format:
+    """
+    The format of a name, or else of the longest suffix that fits: "a.labelstudio.json" ends in ".json", too.
+
+    Raises:
+        `FednError`: there is none.
+
+    Example:
+        >>> format_of("results/interview.csv").name
+        'csv'
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise FednError(f"no format {name!r}; there is {', '.join(FORMATS)}")
+        return FORMATS[name]
+    file = Path(path).name.lower()
+    fitting = [form for form in FORMATS.values() if file.endswith(form.suffix.lower())]
+    if not fitting:
+        known = ", ".join(form.suffix for form in FORMATS.values())
+        raise FednError(f"{path}: no writer for {Path(path).suffix or 'no suffix'}; there is {known}")
+    return max(fitting, key=lambda form: len(form.suffix))
+
+
+def write(annotation: "ExpressionAnnotation", path: str | Path, name: str | None = None) -> None:
+    """
+    Write one annotation in the format of `name`, or of the suffix.
+
+    Raises:
+        `FednError`: no such format, something that the format cannot hold, or a package that is missing for it.
+    """
+    write_many([annotation], path, name)
+
+
+def write_many(annotations: Iterable["ExpressionAnnotation"], path: str | Path, name: str | None = None) -> None:
+    """
+    Write annotations into one file: CSV, TSV and Parquet give one tidy table with the column `video`, JSONL a line for
+    each video.
+
+    Raises:
+        `FednError`: several for a format that holds only one, and as `write`.
+    """
+    path, annotations = Path(path), list(annotations)
+    form = format_of(path, name)
+    if len(annotations) != 1 and not form.holds_many:
+        several = ", ".join(form.name for form in FORMATS.values() if form.holds_many)
+        raise FednError(f"{path}: {form.name} holds one annotation, got {len(annotations)}; several go into {several}")
+    with replacing(path) as unfinished:
+        form.does("write")(annotations if form.holds_many else annotations[0], unfinished, path)
+    if form.provenance == "beside":
+        facts = [facts_of(annotation) for annotation in annotations]
+        with replacing(sidecar_of(path)) as unfinished:
+            unfinished.write_text(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1), encoding="ascii")
+
+
+def read(path: str | Path, mapping: "CodeMapping | None" = None) -> list["ExpressionAnnotation"]:
+    """
+    The annotations in a file of any of the formats; most hold one.
+
+    Args:
+        path: the file. Of what this package wrote, everything that the format holds comes back, times within a
+            millisecond.
+        mapping: which tiers and codes of a coder mean what; see [`CodeMapping`].
+
+    Raises:
+        `FednError`: no file, another kind of file, a damaged one, or tiers and codes that need a mapping.
+    """
+    path = Path(path)
+    form = format_of(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FednError(f"{path.stat().st_size} bytes are more than the {MAX_BYTES} that are read")
+        found = form.does("read")(path, mapping)
+    except FednError as error:
+        raise FednError(f"{path}: {error}") from error
+    except OSError as error:
+        raise FednError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # parsers of damaged files raise whatever comes
+        reason = " ".join(str(error).split())[:200]
+        raise FednError(
+            f"{path}: not a {form.name} file that can be read: {type(error).__name__}: {reason}"
+        ) from error
+    if mapping is not None and mapping.fps is not None:
+        found = [annotation.with_frames(mapping.fps) for annotation in found]
+    return found
+
+
+def facts_of(annotation: "ExpressionAnnotation") -> dict[str, Any]:
+    """All but the expressions and the long curves: what a file should say about itself."""
+    from ..results_fedn import SCHEMA
+
+    names = ("video", "labels", "types", "coverage", "provenance")
+    return {"schema": SCHEMA, **{name: getattr(annotation, name) for name in names}}
+
+
+def sidecar_of(path: str | Path) -> Path:
+    """Where the provenance of a file lies whose format has no place for it."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(path.suffix) + SIDECAR_SUFFIX)
+
+
+def facts_beside(path: Path) -> list[dict[str, Any]]:
+    """What lies beside a file about it; empty if nothing does."""
+    sidecar = sidecar_of(path)
+    if not sidecar.is_file() or sidecar.stat().st_size > MAX_BYTES:
+        return []
+    facts = json.loads(sidecar.read_text(encoding="utf-8"))
+    return facts if isinstance(facts, list) else [facts]
+
+
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "SIDECAR_SUFFIX",
+    "Format",
+    "facts_beside",
+    "facts_of",
+    "format_of",
+    "read",
+    "sidecar_of",
+    "write",
+    "write_many",
+]

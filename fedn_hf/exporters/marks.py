@@ -1,0 +1,221 @@
+"""What the formats share: tiers without overlaps, whole milliseconds, texts that every program can read, details.
+
+A mark is a span in a named tier with a code, as coders' programs have it. Expressions become marks in tiers by face
+and type, "face 0 micro-expression", with the label as code; what a mark has no place for stands in a short text of
+details that people can read, such as "score=0.93 apex=12.4 frames=370,372,377".
+"""
+
+import heapq
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..media_fedn import FednError
+
+if TYPE_CHECKING:
+    from ..annotation import ExpressionAnnotation, ExpressionInterval
+    from .mapping import CodeMapping
+
+# What XML 1.0 forbids, what ends lines, and halves of characters.
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
+_OUR_TIER = re.compile(r"face (\d{1,9})(?: (.+?))?(?: \((\d+)\))?", re.DOTALL)
+_NUMBERED = re.compile(r" \(\d+\)$")
+_NO_LABEL = "expression"
+
+
+class Mark(NamedTuple):
+    """A span that somebody has marked: in which tier, with which code, and what else is said about it."""
+
+    tier: str
+    code: str
+    onset_s: float
+    offset_s: float
+    details: str = ""
+
+
+class Span(NamedTuple):
+    """An expression in whole milliseconds, at least one of them."""
+
+    start_ms: int
+    stop_ms: int
+    event: "ExpressionInterval"
+
+    @property
+    def code(self) -> str:
+        """What stands in the tier: the label, or the type of an expression without one."""
+        return readable(self.event.label or self.event.type or _NO_LABEL)
+
+    @property
+    def details(self) -> str:
+        """What the mark has no place for."""
+        event = self.event
+        said = [] if event.score is None else [f"score={event.score:.6g}"]
+        said += [] if event.apex_s is None else [f"apex={max(0.0, event.apex_s):.3f}"]
+        frames = (event.onset_frame, event.apex_frame, event.offset_frame)
+        if event.onset_frame is not None:
+            said.append("frames=" + ",".join("-" if frame is None else str(frame) for frame in frames))
+        return " ".join([*said, *(["unlabelled"] if event.label is None else [])])
+
+
+class Tier(NamedTuple):
+    """Spans of one face and type that do not overlap, in order."""
+
+    name: str
+    face_id: int
+    type: str | None
+    spans: list[Span]
+
+
+def readable(text: str) -> str:
+    """A text without control characters and line ends."""
+    return _UNREADABLE.sub(" ", text).strip() or "?"
+
+
+def span_of(event: "ExpressionInterval") -> Span:
+    """Whole milliseconds. Programs refuse spans that last no time, so these last one; all stay within one."""
+    start, stop = (round(max(0.0, seconds) * 1000) for seconds in (event.onset_s, event.offset_s))
+    if stop <= start:
+        start = math.floor(max(0.0, event.onset_s) * 1000 + 1e-6)
+        stop = start + 1
+    return Span(start, stop, event)
+
+
+def tiers_of(annotation: "ExpressionAnnotation") -> list[Tier]:
+    """
+    Tiers by face and type. What overlaps goes to further tiers of the same name with a number, "(2)" and so on.
+    """
+    groups: dict[tuple[int, str | None], list[Span]] = {}
+    for event in annotation:
+        groups.setdefault((event.face_id, event.type), []).append(span_of(event))
+    order = {kind: place for place, kind in enumerate(annotation.types)}
+    tiers = []
+    for face_id, kind in sorted(groups, key=lambda k: (k[0], order.get(k[1], len(order)), k[1] is None, k[1] or "")):
+        name = f"face {face_id}" if kind is None else f"face {face_id} {readable(kind)}"
+        for number, spans in enumerate(_lanes(groups[face_id, kind]), start=1):
+            # A type that ends like a number gets one, so that it can be told apart.
+            numbered = number > 1 or _NUMBERED.search(name)
+            tiers.append(Tier(f"{name} ({number})" if numbered else name, face_id, kind, spans))
+    return tiers
+
+
+def _lanes(spans: Iterable[Span]) -> list[list[Span]]:
+    """Each span in the first lane that is free."""
+    lanes: list[list[Span]] = []
+    busy: list[tuple[int, int]] = []  # until when, which lane
+    free: list[int] = []
+    for span in sorted(spans, key=lambda span: span[:2]):
+        while busy and busy[0][0] <= span.start_ms:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        if not free:
+            lanes.append([])
+            free = [len(lanes) - 1]
+        lane = heapq.heappop(free)
+        lanes[lane].append(span)
+        heapq.heappush(busy, (span.stop_ms, lane))
+    return lanes
+
+
+def end_ms_of(annotation: "ExpressionAnnotation", tiers: Sequence[Tier]) -> int:
+    """Milliseconds of the recording; at least those until the last expression ends."""
+    ends = [tier.spans[-1].stop_ms for tier in tiers]
+    return max([1, math.ceil(1000 * (annotation.video.get("duration_s") or 0.0)), *ends])
+
+
+# --- and back -----------------------------------------------------------------------------------------------------
+
+
+def events_of(marks: Iterable[Mark], mapping: "CodeMapping | None") -> list[dict[str, Any]]:
+    """
+    The fields of expressions that marks stand for, by the mapping, or by our own names of tiers.
+
+    Raises:
+        `FednError`: tiers of somebody else without a mapping, or a code that the mapping does not have.
+    """
+    marks = list(marks)
+    if mapping is None:
+        theirs = list(dict.fromkeys(mark.tier for mark in marks if not _OUR_TIER.fullmatch(mark.tier)))
+        if theirs:
+            codes = ", ".join(map(repr, dict.fromkeys(mark.code for mark in marks if mark.tier in set(theirs[:20]))))
+            raise FednError(
+                f"its tiers are {', '.join(map(repr, theirs[:20]))} with the codes {codes[:300]}; a mapping file says "
+                "what they mean (--mapping)"
+            )
+    found = []
+    for mark in marks:
+        if mapping is None:
+            face_id, kind, _ = _OUR_TIER.fullmatch(mark.tier).groups()
+            meaning = {"face_id": int(face_id), "type": kind, "label": mark.code}
+        else:
+            meaning = mapping.meaning(mark.tier, mark.code)
+        if meaning is not None:
+            found.append({**meaning, **_details(mark), "onset_s": mark.onset_s, "offset_s": mark.offset_s})
+            if mapping is None and "unlabelled" in mark.details.split():
+                found[-1]["label"] = None
+    return found
+
+
+def _details(mark: Mark) -> dict[str, Any]:
+    """What `Span.details` said; nothing of a text that says something else."""
+    known = dict(word.split("=", 1) for word in mark.details.split() if "=" in word)
+    details: dict[str, Any] = {"score": None, "apex_s": None}
+    try:
+        if "score" in known:
+            details["score"] = float(known["score"])
+        if "apex" in known:
+            # Rounded, it may have left its span.
+            details["apex_s"] = min(max(mark.onset_s, float(known["apex"])), mark.offset_s)
+        if "frames" in known:
+            frames = [None if text == "-" else int(text) for text in known["frames"].split(",")]
+            details |= dict(zip(("onset_frame", "apex_frame", "offset_frame"), frames, strict=True))
+    except ValueError:
+        return {"score": None, "apex_s": None}
+    return details
+
+
+def annotation_of(
+    path: Path, events: Sequence[Mapping[str, Any]], facts: Mapping[str, Any] | None, video: str | None = None
+) -> "ExpressionAnnotation":
+    """
+    An annotation of the fields of its expressions and, where a file of ours says them, the facts about it.
+
+    Args:
+        path: the file, whose name a video without one gets.
+        events: keyword arguments of [`ExpressionInterval`].
+        facts: as `facts_of` gives them, or `None`.
+        video: path of the video as the file says it.
+    """
+    from ..annotation import ExpressionAnnotation, ExpressionInterval
+    from ..results_fedn import SCHEMA
+    from . import SIDECAR_SUFFIX, format_of
+
+    if facts is not None:
+        if not isinstance(facts, Mapping):
+            raise FednError(f"facts about an annotation were expected, got {str(facts)[:80]!r}")
+        return ExpressionAnnotation.from_dict({**facts, "intervals": list(events)})
+    if video is None:
+        name = path.name
+        suffix = SIDECAR_SUFFIX if name.endswith(SIDECAR_SUFFIX) else format_of(path).suffix
+        video = name[: -len(suffix)]
+    intervals = [ExpressionInterval(**event) for event in events]
+    return ExpressionAnnotation(
+        {"path": video},
+        intervals,
+        labels=sorted({event.label for event in intervals if event.label is not None}),
+        types=sorted({event.type for event in intervals if event.type is not None}),
+        provenance={"read_from": str(path), "schema": SCHEMA},
+    )
+
+
+__all__ = [
+    "Mark",
+    "Span",
+    "Tier",
+    "annotation_of",
+    "end_ms_of",
+    "events_of",
+    "readable",
+    "span_of",
+    "tiers_of",
+]

@@ -1,0 +1,299 @@
+"""Tables, a row for each expression: CSV and TSV for spreadsheets and statistics, Parquet for data frames.
+
+Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula, wherever the text came
+from. Such texts are written with an apostrophe before them, which the reader takes away again.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..media_fedn import FednError
+from .mapping import COLUMNS
+
+if TYPE_CHECKING:
+    from ..annotation import ExpressionAnnotation, ExpressionInterval
+    from .mapping import CodeMapping
+
+_FIELDS = ("label", "score", "type", "onset_s", "apex_s", "offset_s", "onset_frame", "apex_frame", "offset_frame")
+_FIELDS += ("face_id",)
+_SCORE = "score_"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_METADATA = b"fedn_annotations"
+_MAX_ROWS = 10_000_000
+_ALIASES = {
+    "video": ("video", "video_name", "file"),
+    "onset_s": ("onset_s", "start_s"),
+    "offset_s": ("offset_s", "end_s"),
+    "onset_frame": ("onset_frame", "onset", "start_frame"),
+    "offset_frame": ("offset_frame", "offset", "end_frame"),
+    "apex_frame": ("apex_frame", "apex"),
+    "label": ("label", "emotion", "code"),
+}
+
+
+# --- CSV and TSV --------------------------------------------------------------------------------------------------
+
+
+def write_csv(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
+    _write_text(annotations, path, ",")
+
+
+def write_tsv(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
+    _write_text(annotations, path, "\t")
+
+
+def read_csv(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    return _annotations_of(path, _read_text(path), mapping)
+
+
+def read_tsv(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    return _annotations_of(path, _read_text(path), mapping)
+
+
+def _write_text(annotations: Sequence["ExpressionAnnotation"], path: Path, delimiter: str) -> None:
+    header = _header(annotations)
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(map(guarded, header))
+        for annotation in annotations:
+            for event in annotation:
+                writer.writerow([guarded(value) for value in _cells(annotation, event, header)])
+
+
+def guarded(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula; numbers as they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def unguarded(text: str) -> str:
+    """The text that was guarded."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
+
+
+def _header(annotations: Sequence["ExpressionAnnotation"]) -> list[str]:
+    """Columns of a table; one of several videos says whose an expression is."""
+    labels = [label for annotation in annotations for label in annotation.labels]
+    scored = dict.fromkeys(label for annotation in annotations for event in annotation for label in event.label_scores)
+    columns = [f"{_SCORE}{label}" for label in dict.fromkeys([*labels, *scored]) if label in scored]
+    return [*(["video"] if len(annotations) > 1 else []), *_FIELDS, *columns]
+
+
+def _cells(annotation: "ExpressionAnnotation", event: "ExpressionInterval", header: Sequence[str]) -> list[Any]:
+    first = [annotation.video["path"]] if header[0] == "video" else []
+    scores = [event.label_scores.get(name[len(_SCORE) :]) for name in header[len(first) + len(_FIELDS) :]]
+    return [*first, *(getattr(event, name) for name in _FIELDS), *scores]
+
+
+def _read_text(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding=_encoding(path), newline="") as file:
+        first = file.readline()
+        # Where a comma is the decimal mark, spreadsheets write semicolons between cells.
+        delimiter = max("\t;,", key=first.count)
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval="")
+        names = [unguarded(name) for name in reader.fieldnames or []]
+        if len(set(names)) < len(names):
+            raise FednError(f"two columns have the same name: {', '.join(names)[:200]}")
+        reader.fieldnames = names
+        rows = [{k: unguarded(v) for k, v in row.items() if isinstance(v, str)} for row in reader]
+    if delimiter == ";":
+        rows = [{k: v.replace(",", ".") if _is_decimal(v) else v for k, v in row.items()} for row in rows]
+    return [dict.fromkeys(names, ""), *rows]  # the first says which columns there are
+
+
+def _encoding(path: Path) -> str:
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _is_decimal(text: str) -> bool:
+    whole, mark, part = text.strip().lstrip("+-").partition(",")
+    return bool(mark) and whole.isdecimal() and part.isdecimal()
+
+
+# --- Parquet ------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
+    """A column `video`, those of CSV, and all that is no row in the file's metadata."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    header = ["video", *(name for name in _header(annotations) if name != "video")]
+    rows = [_cells(annotation, event, header) for annotation in annotations for event in annotation]
+    kinds = {name: pa.string() for name in ("video", "label", "type")}
+    kinds |= {name: pa.int64() for name in header if name.endswith("_frame") or name == "face_id"}
+    kinds = {name: kinds.get(name, pa.float64()) for name in header}
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
+    arrays = [
+        pa.array([_utf8(value) for value in values] if kind == pa.string() else values, kind)
+        for values, kind in zip(columns, kinds.values(), strict=True)
+    ]
+    known = []
+    for annotation in annotations:
+        facts = annotation.to_dict()
+        known.append({**facts, "intervals": len(annotation)})
+    schema = pa.schema(
+        [pa.field(_utf8(name), kind) for name, kind in kinds.items()], {_METADATA: json.dumps(known).encode()}
+    )
+    parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+
+
+def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    from pyarrow import parquet
+
+    from ..annotation import ExpressionAnnotation
+
+    with parquet.ParquetFile(path) as file:
+        if file.metadata.num_rows > _MAX_ROWS:
+            raise FednError(f"{file.metadata.num_rows} rows are more than the {_MAX_ROWS} that are read")
+        table = file.read()
+    rows = table.to_pylist()
+    known = (table.schema.metadata or {}).get(_METADATA)
+    if known is None or mapping is not None:  # a table of somebody else, or one that has been worked on
+        names = dict.fromkeys(table.column_names)
+        return _annotations_of(path, [names, *rows], mapping)
+    annotations = []
+    for facts in json.loads(known):
+        mine, rows = rows[: facts["intervals"]], rows[facts["intervals"] :]
+        if len(mine) < facts["intervals"]:
+            raise FednError("it has fewer rows than its metadata says")
+        events = [_event(row) for row in mine]
+        annotations.append(ExpressionAnnotation.from_dict({**facts, "intervals": events}))
+    return annotations
+
+
+def _event(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: row[name] for name in _FIELDS}
+    scores = {name[len(_SCORE) :]: value for name, value in row.items() if name.startswith(_SCORE)}
+    return {**fields, "label_scores": {label: value for label, value in scores.items() if value is not None}}
+
+
+def _utf8(text: str | None) -> str | None:
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+# --- from rows to annotations -------------------------------------------------------------------------------------
+
+
+def _annotations_of(
+    path: Path, rows: Iterable[Mapping[str, Any]], mapping: "CodeMapping | None"
+) -> list["ExpressionAnnotation"]:
+    """One annotation for each video that a table names, or for the file's name."""
+    from . import facts_beside
+    from .marks import annotation_of
+
+    names, *rows = rows
+    places = _places(list(names), mapping)
+    beside = {facts["video"]["path"]: facts for facts in facts_beside(path)}
+    events: dict[str | None, list] = {} if "video" in places else {None: []}
+    for number, row in enumerate(rows, start=2):
+        if all(value in (None, "") for value in row.values()):
+            continue
+        try:
+            fields = _fields_of({name: row.get(place) for name, place in places.items()}, row, mapping)
+        except (FednError, ValueError, OverflowError) as error:
+            raise FednError(f"row {number}: {error}") from error
+        if fields is not None:
+            events.setdefault(fields.pop("video", None), []).append(fields)
+    if not events:
+        return [annotation_of(path, [], facts) for facts in beside.values()]
+    if None in events and len(beside) == 1:
+        return [annotation_of(path, events[None], next(iter(beside.values())))]
+    return [annotation_of(path, rows, beside.get(video), video) for video, rows in events.items()]
+
+
+def _places(header: Sequence[str], mapping: "CodeMapping | None") -> dict[str, str]:
+    """Column of ours -> column of the table."""
+    places = {name: name for name in COLUMNS if name in header}
+    for name, aliases in _ALIASES.items():
+        if name not in places and (found := next((alias for alias in aliases if alias in header), None)):
+            places[name] = found
+    if mapping is not None:
+        if absent := [theirs for theirs in mapping.columns.values() if theirs not in header]:
+            raise FednError(f"no column {absent[0]!r}; there is {', '.join(header)[:300]}")
+        replaced = {name.rpartition("_")[0] for name in mapping.columns}
+        places = {name: place for name, place in places.items() if name.rpartition("_")[0] not in replaced - {""}}
+        places |= mapping.columns
+    if not any(f"onset_{unit}" in places for unit in ("s", "ms", "frame")):
+        raise FednError(
+            f"no column of onsets; its columns are {', '.join(map(str, header))[:300]}. A mapping file with `columns` "
+            "says which is onset_s, onset_ms or onset_frame"
+        )
+    return places
+
+
+def _fields_of(
+    cells: Mapping[str, Any], row: Mapping[str, Any], mapping: "CodeMapping | None"
+) -> dict[str, Any] | None:
+    """The fields of an expression, and whose it is; `None` if the mapping leaves it out."""
+    fields: dict[str, Any] = {name: cells.get(name) or None for name in ("video", "label", "type")}
+    if fields["video"] is None:
+        del fields["video"]
+    if mapping is not None:
+        meaning = mapping.meaning(fields["type"] or "", fields["label"] or "")
+        if meaning is None:
+            return None
+        fields |= {"label": meaning["label"] or None, "type": meaning["type"] or fields["type"]}
+    fields["face_id"] = _whole(cells.get("face_id")) or 0
+    fields["score"] = _number(cells.get("score"))
+    for moment in ("onset", "apex", "offset"):
+        seconds, thousandths = (_number(cells.get(f"{moment}_{unit}")) for unit in ("s", "ms"))
+        fields[f"{moment}_s"] = thousandths / 1000 if seconds is None and thousandths is not None else seconds
+        fields[f"{moment}_frame"] = _whole(cells.get(f"{moment}_frame"))
+    lasts = _number(cells.get("duration_s"))
+    if lasts is None and (thousandths := _number(cells.get("duration_ms"))) is not None:
+        lasts = thousandths / 1000
+    if fields["offset_s"] is None and lasts is not None and fields["onset_s"] is not None:
+        fields["offset_s"] = fields["onset_s"] + lasts
+    if fields["onset_s"] is None:
+        _seconds_of_frames(fields, mapping)
+    scores = {k[len(_SCORE) :]: _number(v) for k, v in row.items() if k.startswith(_SCORE)}
+    fields["label_scores"] = {label: score for label, score in scores.items() if score is not None}
+    return fields
+
+
+def _seconds_of_frames(fields: dict[str, Any], mapping: "CodeMapping | None") -> None:
+    """Frames are inclusive: the last one ends where the next begins."""
+    if fields["onset_frame"] is None or fields["offset_frame"] is None:
+        raise FednError("an onset and an offset are needed, in seconds or in frames")
+    if mapping is None or mapping.fps is None:
+        raise FednError("it has frames and no seconds; a mapping file with `fps` says how long a frame lasts")
+    for moment, more in (("onset", 0), ("apex", 0), ("offset", 1)):
+        frame = fields[f"{moment}_frame"]
+        fields[f"{moment}_s"] = None if frame is None else (frame + more) / mapping.fps
+
+
+def _number(value: Any) -> float | None:
+    if value is None or (isinstance(value, str) and value.strip() in ("", "n/a", "NA")):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise FednError(f"a number was expected, got {str(value)[:80]!r}") from None
+    if not math.isfinite(number):
+        raise FednError(f"a finite number was expected, got {str(value)[:80]!r}")
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    if number is not None and number != int(number):
+        raise FednError(f"a whole number was expected, got {str(value)[:80]!r}")
+    return None if number is None else int(number)
+
+
+__all__ = [
+    "guarded",
+    "read_csv",
+    "read_parquet",
+    "read_tsv",
+    "unguarded",
+    "write_csv",
+    "write_parquet",
+    "write_tsv",
+]
