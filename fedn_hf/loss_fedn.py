@@ -300,13 +300,18 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
     return (loss * known[:, None]).sum()
 
 
+def _weights(values: list[float] | None, like: torch.Tensor) -> torch.Tensor:
+    """Weights of classes as a tensor; one of all if none are given."""
+    return like.new_tensor(1.0 if values is None else values)
+
+
 def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, normalizer: torch.Tensor) -> tuple:
     """
     The terms of FEDN's loss, before their weights.
 
         confidence  focal loss over positives and background, sum / n
         boundary    1D Distance-IoU loss over positives, sum / n
-        type        class_loss over positives, sum / n
+        type        focal loss per type over positives whose type is known and background, which is of no type, sum / n
         label       class_loss over positives whose emotion is known, sum / n
         intensity   binary cross-entropy of the curve against its target less the target's entropy (0 when they agree),
                     mean over visible frames
@@ -365,15 +370,22 @@ def joint_loss(outputs: dict, labels: list[dict], grid: ProposalGrid, config, no
         )
         terms["confidence"] = loss.sum() / normalizer
         terms["boundary"] = diou_loss(boundaries[positive], targets[positive]).sum() / normalizer
-    for name, labels_name, logits_name, weights in (
-        ("type", "type_labels", "type_logits", config.type_class_weights),
-        ("label", "class_labels", "logits", config.label_class_weights),
-    ):
-        if outputs.get(logits_name) is not None:
-            # One column of unknowns stands behind the events, so that a batch without any can be gathered from.
-            picked = F.pad(events[labels_name], (0, 1), value=-100).gather(1, matched.clamp(min=0))[positive]
-            weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
-            terms[name] = class_loss(outputs[logits_name][positive].float(), picked, weights) / normalizer
+    # One column of unknowns stands behind the events, so that a batch without any can be gathered from.
+    picked = {
+        name: F.pad(events[name], (0, 1), value=-100).gather(1, matched.clamp(min=0))
+        for name in ("type_labels", "class_labels")
+    }
+    if outputs.get("type_logits") is not None:
+        types = torch.where(positive, picked["type_labels"], matched)  # BACKGROUND is -1, others unknown or ignored
+        counted = types >= BACKGROUND
+        logits = outputs["type_logits"][counted].float()
+        targets = F.one_hot(types[counted] + 1, logits.shape[-1] + 1)[:, 1:].float()  # background is of no type
+        loss = focal_loss(logits, targets, config.focal_alpha, config.focal_gamma)
+        terms["type"] = (loss * _weights(config.type_class_weights, loss)).sum() / normalizer
+    if outputs.get("logits") is not None:
+        weights = _weights(config.label_class_weights, boundaries)
+        logits = outputs["logits"][positive].float()
+        terms["label"] = class_loss(logits, picked["class_labels"][positive], weights) / normalizer
     if outputs.get("intensity_logits") is not None:
         logits, mask = outputs["intensity_logits"].float(), outputs["frame_mask"]
         target = intensity_targets(events["intervals"], events["apex"], events["valid"], logits.shape[1])

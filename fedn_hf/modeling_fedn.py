@@ -87,7 +87,7 @@ class FednDetectionOutput(ModelOutput):
     confidence (`torch.FloatTensor` of shape `(batch_size, proposals)`, *optional*):
         Whether a proposal is an expression, before the sigmoid; -10000 where masked.
     type_logits (`torch.FloatTensor` of shape `(batch_size, proposals, 2)`, *optional*):
-        Expression type of each proposal, one sigmoid per type.
+        Whether a proposal is an expression of each type, one sigmoid per type.
     boundaries (`torch.FloatTensor` of shape `(batch_size, proposals, 2)`):
         Start and end in frames of the window, half-open, in single precision.
     intensity (`torch.FloatTensor` of shape `(batch_size, frames)`, *optional*):
@@ -350,9 +350,10 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
 
     At every position of every pyramid level six proposals are made, one anchor-free and five anchors, in the order of
     `loss_fedn.ProposalGrid`. Choices of ours: branches are shared by the levels, each predicts relative to its level's
-    base length; proposals are assigned as `loss_fedn.assign_events` says; confidence is trained with focal weighting,
-    as a few proposals in a thousand are positive; an optional head predicts the intensity of every frame, whose peak
-    is the apex.
+    base length; proposals are assigned as `loss_fedn.assign_events` says; confidence and types are trained with focal
+    weighting, as a few proposals in a thousand are positive, and types against the background, too: were they only
+    trained on what is an expression, nothing would be known of them elsewhere, and the rarer type would be lost; an
+    optional head predicts the intensity of every frame, whose peak is the apex.
 
     In bfloat16 a trained network's probabilities stay within 0.02 of those in single precision, and the boundaries of
     its confident proposals within a frame; boundaries and losses are always computed in single precision.
@@ -379,7 +380,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         if config.heads != "recognition":
             branches["boundaries"] = FednHeadBranch(config, 2)
             branches["confidence"] = FednHeadBranch(config, 1, initial_bias=_PRIOR_LOGIT)
-            branches["type_logits"] = FednHeadBranch(config, len(config.expression_types))
+            branches["type_logits"] = FednHeadBranch(config, len(config.expression_types), initial_bias=_PRIOR_LOGIT)
         if config.heads != "spotting":
             branches["logits"] = FednHeadBranch(config, config.num_labels)
         self.branches = nn.ModuleDict(branches)

@@ -229,8 +229,8 @@ class FednIntervals:
 
     start_s, apex_s, end_s (K,): seconds; `start_s <= apex_s <= end_s`.
     frames (K, 2), apex_frames (K,): the same in continuous frames of the sequence.
-    score (K,): confidence after suppression, 0 to 1.
-    type (K,), type_scores (K, 2): index into `config.expression_types`, and the two probabilities.
+    score (K,): of the interval under its type, after suppression, 0 to 1.
+    type (K,), type_scores (K, 2): index into `config.expression_types`, and the probability of an expression of each.
     label (K,), label_scores (K, C): index into `config.id2label`, and one probability per class; `None` for a network
         that does not recognise.
 
@@ -259,6 +259,14 @@ class FednIntervals:
 
     def __len__(self) -> int:
         return len(self.score)
+
+
+def type_scores(proposals: FednProposals) -> torch.Tensor:
+    """
+    How much each proposal is an expression of each type, (P, 2) between 0 and 1: the geometric mean of its confidence
+    and of the type's probability, which are two opinions on nearly the same.
+    """
+    return (proposals.confidence.sigmoid()[:, None] * proposals.type_logits.sigmoid()).sqrt()
 
 
 def _apex_frames(intervals: torch.Tensor, intensity: torch.Tensor | None) -> torch.Tensor:
@@ -305,6 +313,7 @@ def find_intervals(
     nms_sigma: float = 0.5,
     nms_iou: float = 0.5,
     class_aware: bool = True,
+    all_types: bool = False,
     min_duration_s: float = 0.0,
     max_duration_s: float = float("inf"),
     merge_gap_s: float | None = None,
@@ -313,8 +322,9 @@ def find_intervals(
     """
     The expressions in a sequence.
 
-    Proposals are cut to the sequence, dropped below `score_threshold` or outside the durations, suppressed, merged
-    where asked for, and given an apex: the frame of highest intensity inside, or the middle.
+    Proposals are scored (`type_scores`), cut to the sequence, dropped below `score_threshold` or outside the
+    durations, suppressed, merged where asked for, and given an apex: the frame of highest intensity inside, or the
+    middle.
 
     Args:
         proposals ([`FednProposals`]): Raw outputs, as `detect_from_features` returns them.
@@ -322,6 +332,8 @@ def find_intervals(
         score_threshold (`float`): Lowest score, before and after suppression.
         nms (`str`), nms_sigma, nms_iou (`float`): See [`suppress`].
         class_aware (`bool`): Whether only intervals of the same expression type suppress each other.
+        all_types (`bool`): Whether a proposal is looked at under every type, and not only under its likeliest one; so
+            much may be found twice. For those who choose a threshold per type afterwards.
         min_duration_s, max_duration_s (`float`): Shortest and longest expression in seconds.
         merge_gap_s (`float`, *optional*): Join expressions of one type that are at most so far apart, of those that
             overlap only the surest; durations are then those of the joined ones.
@@ -356,13 +368,15 @@ def find_intervals(
     if times is not None and len(times) != num_frames:
         raise ValueError(f"times must have one entry for each of the {num_frames} frames, got {len(times)}")
     frames = proposals.boundaries.clamp(0, num_frames)
-    scores, types = proposals.confidence.sigmoid(), proposals.type_logits.argmax(-1)
+    by_type = type_scores(proposals)
+    if not all_types:
+        by_type = by_type * (by_type == by_type.amax(-1, keepdim=True))
     duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
-    keep = (scores >= score_threshold) & (frames[:, 1] > frames[:, 0])
+    keep = (by_type >= score_threshold) & (by_type > 0) & (frames[:, 1] > frames[:, 0])[:, None]
     if merge_gap_s is None:
-        keep &= (duration >= min_duration_s) & (duration <= max_duration_s)
-    chosen = keep.nonzero()[:, 0]
-    frames, scores, types = frames[chosen], scores[chosen], types[chosen]
+        keep &= ((duration >= min_duration_s) & (duration <= max_duration_s))[:, None]
+    chosen, types = keep.nonzero().unbind(-1)
+    frames, scores = frames[chosen], by_type[chosen, types]
 
     member = torch.arange(2)[:, None] == types if class_aware else torch.ones(1, len(types), dtype=torch.bool)
     scores = suppress(frames, scores * member, nms, nms_sigma, nms_iou, score_threshold).amax(0)
@@ -430,4 +444,5 @@ __all__ = [
     "suppress",
     "to_half_open",
     "to_inclusive",
+    "type_scores",
 ]

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from .files_fedn import replacing
 from .media_fedn import FednError
-from .postprocessing_fedn import FednIntervals, FednProposals, find_intervals, to_inclusive
+from .postprocessing_fedn import FednIntervals, FednProposals, find_intervals, to_inclusive, type_scores
 
 # Version of the data that `describe` gives and of the raw files; raised when a reader must know.
 SCHEMA = 1
@@ -163,7 +163,7 @@ class FednDetections:
 
     def curves(self) -> list[dict[str, Any]]:
         """
-        What people plot: for each face, `face_id`, `time_s` of its frames, `score`, the highest confidence of any
+        What people plot: for each face, `face_id`, `time_s` of its frames, `score`, the highest score of any
         interval that covers a frame, and, from a network that has it, `intensity` (0 at rest, 1 at an apex). Both are
         between 0 and 1, and `None` where the face cannot be seen.
         """
@@ -310,13 +310,14 @@ def _frame_s(time_s: torch.Tensor) -> torch.Tensor:
 
 
 def _covering_score(proposals: FednProposals) -> torch.Tensor:
-    """For each frame the highest confidence of the proposals that cover its middle, (N,)."""
+    """For each frame the highest score of the proposals that cover its middle, (N,)."""
     count = int(proposals.num_frames)
     scores = torch.zeros(count)
-    order = proposals.confidence.argsort()
+    highest = type_scores(proposals).amax(-1)
+    order = highest.argsort()
     spans = (proposals.boundaries[order] - 0.5).ceil().long().clamp(0, count)
     # The surest come last and stay.
-    for (start, stop), score in zip(spans.tolist(), proposals.confidence[order].sigmoid().tolist(), strict=True):
+    for (start, stop), score in zip(spans.tolist(), highest[order].tolist(), strict=True):
         scores[start:stop] = score
     return scores
 

@@ -297,17 +297,16 @@ def test_the_joint_loss_equals_the_slow_one(batch, seed):
             if event != IGNORED:
                 target = torch.tensor(float(event >= 0))
                 expected["confidence"] += focal_loss(outputs["confidence"][row, p], target, 0.25, 2.0).item() / 7
+                for c in range(2):
+                    target = torch.tensor(float(event >= 0 and label["type_labels"][event] == c))
+                    expected["type"] += focal_loss(outputs["type_logits"][row, p, c], target, 0.25, 2.0).item() / 7
             if event >= 0:
                 expected["boundary"] += diou_loss(outputs["boundaries"][row, p], targets[row, p]).item() / 7
-                for name, key, logits, weights in (
-                    ("type", "type_labels", "type_logits", [1.0, 1.0]),
-                    ("label", "class_labels", "logits", CONFIG.label_class_weights),
-                ):
-                    for c, weight in enumerate(weights):
-                        if label[key][event] >= 0:
-                            probability = outputs[logits][row, p, c].sigmoid().item()
-                            right = probability if label[key][event] == c else 1 - probability
-                            expected[name] -= weight * math.log(right) / 7
+                for c, weight in enumerate(CONFIG.label_class_weights):
+                    if label["class_labels"][event] >= 0:
+                        probability = outputs["logits"][row, p, c].sigmoid().item()
+                        right = probability if label["class_labels"][event] == c else 1 - probability
+                        expected["label"] -= weight * math.log(right) / 7
     assert positives == (matched >= 0).sum()
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value, rel=1e-3, abs=1e-4)
@@ -315,12 +314,14 @@ def test_the_joint_loss_equals_the_slow_one(batch, seed):
 
 def test_a_batch_without_events_is_all_background():
     outputs = some_outputs(2)
-    outputs["confidence"].requires_grad_()
+    for name in ("confidence", "type_logits"):
+        outputs[name].requires_grad_()
     nothing = {"intervals": torch.zeros(0, 2), "type_labels": torch.zeros(0), "class_labels": torch.zeros(0)}
     terms, positives = joint_loss(outputs, [nothing, nothing], GRID, CONFIG, torch.tensor(1.0))
-    assert positives == 0 and terms["boundary"] == terms["type"] == terms["label"] == 0
+    assert positives == 0 and terms["boundary"] == terms["label"] == 0
     sum(terms.values()).backward()
     assert ((outputs["confidence"].grad > 0) == outputs["proposal_mask"]).all()
+    assert ((outputs["type_logits"].grad > 0) == outputs["proposal_mask"][..., None]).all()
 
 
 def test_unknown_emotions_still_train_the_boundaries():

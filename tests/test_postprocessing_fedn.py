@@ -21,13 +21,15 @@ from fedn_hf.postprocessing_fedn import (
 
 
 def proposals(boundaries, scores, types=None, **others) -> FednProposals:
+    """Proposals of these scores under their types, and of far lower ones under the other."""
     boundaries = torch.tensor(boundaries, dtype=torch.float64).reshape(-1, 2)
     types = torch.zeros(len(boundaries), dtype=torch.long) if types is None else torch.tensor(types)
+    confidence = torch.logit(torch.tensor(scores))
     return FednProposals(
         boundaries=boundaries,
         num_frames=torch.tensor(300),
-        confidence=torch.logit(torch.tensor(scores)),
-        type_logits=torch.nn.functional.one_hot(types, 2) * 4.0 - 2,
+        confidence=confidence,
+        type_logits=torch.where(torch.nn.functional.one_hot(types, 2) > 0, confidence[:, None], -4.0),
         **others,
     )
 
@@ -138,6 +140,23 @@ def test_without_a_curve_the_apex_is_the_middle():
     found = find_intervals(proposals([[10, 30]], [0.9]), fps=10)
     assert (found.apex_frames.tolist(), found.apex_s.tolist()) == ([20.0], [2.0])
     assert found.label is None and found.label_scores is None
+
+
+def test_a_proposal_may_be_looked_at_under_every_type():
+    both = replace(
+        proposals([[10, 20], [60, 90]], [0.8, 0.6]),
+        type_logits=torch.logit(torch.tensor([[0.8, 0.2], [0.3, 0.6]])),
+    )
+    found = find_intervals(both, fps=30)
+    assert list(zip(found.type.tolist(), found.score.tolist(), strict=True)) == [
+        (0, pytest.approx(0.8)),  # the geometric mean of confidence and type
+        (1, pytest.approx(0.6)),
+    ]
+    found = find_intervals(both, fps=30, all_types=True)
+    assert sorted(found.type.tolist()) == [0, 0, 1, 1]
+    assert sorted(found.score.tolist()) == pytest.approx([0.16**0.5, 0.18**0.5, 0.6, 0.8])
+    kinds = find_intervals(both, fps=30, nms="hard", all_types=True, class_aware=False).type
+    assert kinds.tolist() == [0, 1]  # of equal intervals the surest
 
 
 def test_every_setting_can_change_after_the_network():

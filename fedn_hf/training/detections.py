@@ -44,9 +44,11 @@ def raw_detections(
             nms=settings.nms,
             nms_iou=settings.nms_iou,
             nms_sigma=settings.nms_sigma,
+            all_types=True,
         )
         most = max(1, round(settings.max_per_minute * len(sequence) / config.frame_rate / 60))
-        kept = found.score.argsort(descending=True, stable=True)[:most].sort().values.tolist()
+        ranks = found.score.argsort(descending=True, stable=True)
+        kept = sorted(row for kind in (0, 1) for row in ranks[found.type[ranks] == kind][:most].tolist())
         last = len(sequence) - 1
         onset, offset = (frames.clamp(0, last).tolist() for frames in to_inclusive(found.frames))
         apex = found.apex_frames.long().clamp(0, last).tolist()

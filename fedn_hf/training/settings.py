@@ -209,7 +209,7 @@ class DetectionSettings(Settings):
     Args:
         min_score: Lowest score; low, because what is thrown away here cannot be chosen later.
         nms, nms_iou, nms_sigma: See `postprocessing_fedn.suppress`.
-        max_per_minute: At most so many of each minute of video, those of the highest scores.
+        max_per_minute: Of each type at most so many of each minute of video, those of the highest scores.
         last_epochs: How many epochs, from the last one back, give raw detections to choose from. Where subjects
             validate, their best epoch alone does.
 
