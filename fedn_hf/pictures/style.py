@@ -164,6 +164,20 @@ def _fonts() -> tuple[str, ...]:
     return ("DejaVu Sans", *(name for name in _MORE_FONTS if name in known))
 
 
+def font_file(text: str) -> str:
+    """The file of the first of the fonts that has all signs of a text, or else of the first, for Pillow."""
+    return _font_file(frozenset(text))
+
+
+@functools.lru_cache(4096)
+def _font_file(signs: frozenset[str]) -> str:
+    from matplotlib import font_manager
+
+    files = [font_manager.findfont(name) for name in _fonts()]
+    having = (file for file in files if all(font_manager.get_font(file).get_char_index(ord(sign)) for sign in signs))
+    return next(having, files[0])
+
+
 __all__ = [
     "COLOURS",
     "FAINT",
@@ -175,6 +189,7 @@ __all__ = [
     "SUFFIXES",
     "clock",
     "cycled",
+    "font_file",
     "need_matplotlib",
     "new_figure",
     "plain",

@@ -1,0 +1,228 @@
+"""A copy of a video that shows what was found in it: faces, the current expression, and a running timeline below.
+
+Everything streams: frames, faces and sound are read side by side, and memory does not grow with the video. Frames keep
+their times, also where the rate varies, and sound is copied where the new file can hold it. Drawing on one frame is
+`overlay_drawing`'s.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from .annotation import ExpressionAnnotation
+from .files_fedn import replacing
+from .media_fedn import FednError, MediaError, MediaLimits
+from .overlay_drawing import Painter, hide_face
+from .tracks import FaceTracks, followed_faces, open_video, read_stretch
+
+CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
+# MP4 can hold more, and few players would play it.
+_MP4_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
+_TICK = Fraction(1, 90_000)  # the clock of the new file: every usual frame rate is whole in it
+_QUALITY = {"crf": "20", "preset": "veryfast"}
+_HIDDEN_S = 0.5  # a face stays hidden for so long before it is found and after it is lost
+_HIDDEN_EVERY = 8  # frames between two looks at the whole picture for faces to hide
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """
+    What a new video is like.
+
+    frames: how many it has.
+    sound: "none", "copied", "encoded again", or "damaged" where it ends early.
+    truncated_at_s: where a damaged video ended, or `None`.
+    """
+
+    frames: int
+    sound: str
+    truncated_at_s: float | None
+
+
+def render(
+    annotation: ExpressionAnnotation,
+    video: str | Path,
+    path: str | Path,
+    *,
+    blur: bool = False,
+    hook: Callable | None = None,
+) -> Rendered:
+    """
+    Write a copy of a video with the expressions of an annotation drawn on it.
+
+    Args:
+        annotation: of this video. What was read for it is rendered: a stretch, if it is of a stretch.
+        video: file, or folder of images.
+        path: of the new video, .mp4 or .mkv.
+        blur: hide every face that is found. Faces that are turned away, covered or less than about 32 pixels high may
+            not be found, and voices stay: look and listen before you pass it on.
+        hook: `hook("rendering", None, file=..., total=..., completed=...)` is called again and again with frames.
+
+    Raises:
+        `MediaError`: the video cannot be read.
+        `FednError`: another video than that of the annotation, another suffix, or a missing package.
+    """
+    path, video = Path(path), Path(video)
+    if path.suffix.lower() not in CONTAINERS:
+        raise FednError(f"{path}: videos are written as {' or '.join(CONTAINERS)}, got {path.suffix or 'no suffix'}")
+    if path.exists() and path.resolve() == video.resolve():
+        raise FednError(f"{path}: is the video itself; give the copy another name")
+    stretch = read_stretch(annotation)
+    reader = open_video(annotation, video, batch_size=4, **stretch)
+    rate = annotation.provenance.get("frame_rate")
+    faces = FaceTracks(open_video(annotation, video, fps=rate, **stretch), followed_faces(annotation))
+    hidden = FaceTracks(open_video(annotation, video, **stretch), "all", _HIDDEN_EVERY) if blur else None
+    painter = Painter(annotation, reader.info.width, reader.info.height)
+    total = _expected_frames(reader)
+    count = 0
+    with (
+        replacing(path) as unfinished,
+        av.open(
+            str(unfinished), "w", format=CONTAINERS[path.suffix.lower()], options={"movflags": "faststart"}
+        ) as output,
+    ):
+        sound = _Sound(video, output, reader.start_s, reader.end_s, reader.info.start_s)
+        stream = _video_stream(output, reader, *painter.size)
+        ticks = -1
+        for time_s, rgb in _frames(reader):
+            shown = rgb.copy()
+            if hidden is not None:
+                for box in hidden.at(time_s, _HIDDEN_S).values():
+                    hide_face(shown, box)
+            frame = av.VideoFrame.from_ndarray(painter.draw(shown, time_s, faces.at(time_s)), format="rgb24")
+            ticks = max(ticks + 1, round((time_s - reader.start_s) / _TICK))  # no two frames at one time
+            frame.pts, frame.time_base = ticks, _TICK
+            sound.copy_until(time_s)
+            output.mux(stream.encode(frame))
+            count += 1
+            if hook is not None:
+                hook("rendering", None, file=str(video), total=total, completed=count)
+        if not count:
+            raise MediaError(str(video), "no frames in the stretch that the annotation is of")
+        output.mux(stream.encode(None))
+        sound.copy_until(np.inf)
+        sound.close()
+    result = Rendered(count, sound.state, reader.truncated_at_s)
+    if hook is not None:
+        hook("rendering", result, file=str(video))
+    return result
+
+
+def _frames(reader) -> Iterator[tuple[float, np.ndarray]]:
+    for batch in reader:
+        for time_s, frame in zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True):
+            yield time_s, frame
+
+
+def _expected_frames(reader) -> int | None:
+    last_s = min(reader.end_s, reader.info.duration_s or np.inf)
+    return max(1, round((last_s - reader.start_s) * (reader.info.fps or 30))) if np.isfinite(last_s) else None
+
+
+def _video_stream(output, reader, width: int, height: int):
+    rate = Fraction(reader.info.fps or 30).limit_denominator(1001)
+    stream = output.add_stream("libx264", rate=rate, options=_QUALITY)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.time_base = _TICK
+    return stream
+
+
+class _Sound:
+    """
+    The sound of a video on its way into another one, packet by packet beside the frames.
+
+    Args:
+        video: where it comes from; a folder of images has none.
+        output: container that is being written.
+        start_s, end_s: the stretch to take, on the player's clock.
+        zero_s: what the clock's zero is in the file's own timestamps.
+    """
+
+    def __init__(self, video: Path, output, start_s: float, end_s: float, zero_s: float):
+        self.output, self.start_s, self.end_s, self.zero_s = output, start_s, end_s, zero_s
+        self.state, self.source = "none", None
+        self.ways: dict[int, Any] = {}  # of each stream of the source: the new stream, whether packets are copied
+        self.waiting = None  # the next packet
+        if video.is_dir():
+            return
+        formats = ",".join(sorted(MediaLimits().formats))
+        options = {"format_whitelist": formats, "protocol_whitelist": "file"}
+        self.source = av.open(f"file:{video.absolute()}", options=options, metadata_errors="replace")
+        streams = [stream for stream in self.source.streams.audio if stream.codec_context is not None]
+        for stream in streams:
+            self.ways[stream.index] = self._way(stream)
+        if streams:
+            copied = all(is_copied for _, is_copied in self.ways.values())
+            self.state = "copied" if copied else "encoded again"
+            if start_s > 0:
+                self.source.seek(int((start_s + zero_s) * av.time_base))
+            self.packets = self.source.demux(streams)
+            self.waiting = self._next()
+
+    def _way(self, stream) -> tuple[Any, bool]:
+        playable = _MP4_SOUND if self.output.format.name == "mp4" else self.output.supported_codecs
+        if stream.codec_context.name.removesuffix("float") in playable:
+            return self.output.add_stream_from_template(stream), True
+        new = self.output.add_stream("aac", rate=stream.codec_context.sample_rate)
+        new.layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
+        return new, False
+
+    def _next(self):
+        """The next packet with data and a time; `None` at the end, and where the sound is damaged."""
+        try:
+            for packet in self.packets:
+                if packet.size and (packet.dts is not None or packet.pts is not None):
+                    return packet
+        except av.error.FFmpegError:
+            self.state = "damaged"
+        return None
+
+    def copy_until(self, time_s: float) -> None:
+        """Write what is heard before a time; the file's own order within a fraction of a second stays."""
+        while self.waiting is not None:
+            packet = self.waiting
+            ticks = packet.dts if packet.pts is None else packet.pts
+            at_s = float(ticks * packet.time_base) - self.zero_s
+            if at_s >= min(time_s, self.end_s):
+                if at_s >= self.end_s:
+                    self.waiting = None
+                return
+            if at_s + float((packet.duration or 0) * packet.time_base) > self.start_s:
+                self._write(packet)
+            self.waiting = self._next()
+
+    def _write(self, packet) -> None:
+        new, is_copied = self.ways[packet.stream.index]
+        shift = round((self.start_s + self.zero_s) / float(packet.time_base))
+        if is_copied:
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            packet.stream = new
+            self.output.mux(packet)
+            return
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            self.state = "damaged"
+            return
+        for frame in frames:
+            frame.pts = (
+                None if frame.pts is None else frame.pts - round((self.start_s + self.zero_s) / float(frame.time_base))
+            )
+            self.output.mux(new.encode(frame))
+
+    def close(self) -> None:
+        """Write what encoders have kept, and let go of the source."""
+        for new, is_copied in self.ways.values():
+            if not is_copied:
+                self.output.mux(new.encode(None))
+        if self.source is not None:
+            self.source.close()
+
+
+__all__ = ["CONTAINERS", "Rendered", "render"]
