@@ -115,8 +115,7 @@ def render(
 
 def _frames(reader) -> Iterator[tuple[float, np.ndarray]]:
     for batch in reader:
-        for time_s, frame in zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True):
-            yield time_s, frame
+        yield from zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True)
 
 
 def _expected_frames(reader) -> int | None:
