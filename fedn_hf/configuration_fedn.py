@@ -46,7 +46,6 @@ _POSITIVE = (
     "frame_rate",
     "window_size",
     "frame_chunk_size",
-    "feature_size",
     "hidden_size",
     "num_attention_heads",
     "segment_length",
@@ -55,6 +54,7 @@ _POSITIVE = (
     "temporal_difference_frames",
 )
 _NOT_NEGATIVE = (
+    "feature_size",
     "num_landmarks",
     "num_head_layers",
     "center_sampling_radius",
@@ -95,9 +95,10 @@ class FednConfig(PreTrainedConfig):
     > Backbone and other per-frame inputs
 
     backbone_config (`dict` or `PreTrainedConfig`, *optional*, defaults to ResNet-18):
-        Any Hugging Face backbone. `None` makes a network of precomputed frame features alone.
+        Any Hugging Face backbone. `None` makes a network of precomputed frame features alone, or of landmarks alone.
     feature_size (`int`, defaults to 512):
-        Channels of a frame feature. With a backbone it must equal the channels of the backbone's last feature map.
+        Channels of a frame feature. With a backbone it must equal the channels of the backbone's last feature map; 0
+        in a network of landmarks alone.
     freeze_backbone (`bool`, defaults to `True`):
         Whether the backbone's weights and batch-norm statistics stay as they are while the rest trains.
     num_landmarks (`int`, defaults to 0):
@@ -344,6 +345,12 @@ class FednConfig(PreTrainedConfig):
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.feature_size and (self.backbone_config is not None or not self.num_landmarks):
+            raise ValueError(
+                "feature_size may be 0 only in a network of landmarks alone, got "
+                f"backbone_config={'None' if self.backbone_config is None else 'a backbone'} and "
+                f"num_landmarks={self.num_landmarks}"
+            )
         if self.segment_length < self.segment_stride or (self.segment_length - self.segment_stride) % 2:
             raise ValueError(
                 "segment_length must be segment_stride plus an even number of frames, so that segments are centred "

@@ -106,7 +106,7 @@ class FednFrameEmbedding(nn.Module):
         self.projection = nn.Linear(config.feature_size * kinds + landmark_size, config.hidden_size)
 
     def with_difference(self, values: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        if self.radius is None:
+        if self.radius is None or not values.shape[-1]:
             return values
         return torch.cat((values, scale * (values - sliding_mean(values, mask, self.radius))), dim=-1)
 

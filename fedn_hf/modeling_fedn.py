@@ -258,15 +258,18 @@ class FednModel(FednPreTrainedModel):
 
         Returns:
             `torch.FloatTensor` of shape `(frames, feature_size)` or `(batch, frames, feature_size)`. A frozen backbone
-            gives no gradients; one that trains takes its batch-norm statistics from each chunk.
+            gives no gradients; one that trains takes its batch-norm statistics from each chunk. A network of landmarks
+            alone looks at no pixel: `feature_size` is 0.
         """
-        if self.frame_encoder is None:
+        if self.frame_encoder is None and self.config.feature_size:
             raise ValueError(
                 "this network has no backbone (backbone_config=None): give frame_features, not pixel_values"
             )
         if pixel_values.ndim not in (4, 5) or pixel_values.shape[-3] != 3:
             shape = tuple(pixel_values.shape)
             raise ValueError(f"pixel_values must have shape ([batch,] frames, 3, height, width), got {shape}")
+        if self.frame_encoder is None:
+            return pixel_values.new_zeros(*pixel_values.shape[:-3], 0)
         frames = pixel_values.flatten(0, -4)
         learning = torch.is_grad_enabled() and not self.config.freeze_backbone
         if learning and self.frame_encoder.gradient_checkpointing:

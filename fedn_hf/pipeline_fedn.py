@@ -120,8 +120,9 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
     def __init__(self, model: FednForFacialExpressionDetection, *args, **kwargs):
         super().__init__(model, *args, **kwargs)
         config = model.config
-        if config.backbone_config is None or config.heads == "recognition":
-            what = "no backbone" if config.backbone_config is None else 'heads="recognition"'
+        is_blind = config.backbone_config is None and config.feature_size > 0
+        if is_blind or config.heads == "recognition":
+            what = "no backbone" if is_blind else 'heads="recognition"'
             raise ValueError(f"the pipeline needs a network that sees pictures and finds intervals, got {what}")
         if config.num_landmarks not in (0, 468):
             raise ValueError(f"the pipeline has FaceMesh's 468 landmarks, the network wants {config.num_landmarks}")

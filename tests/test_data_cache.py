@@ -224,6 +224,16 @@ def test_a_network_without_backbone_is_named(small):
         features_of(clip_of(0), FednForFacialExpressionDetection(tiny()), small[1])
 
 
+def test_a_network_of_landmarks_alone_keeps_these(small, film, tmp_path):
+    config = tiny(backbone_config=None, feature_size=0, num_landmarks=468)
+    cache = FeatureCache(tmp_path)
+    model = FednForFacialExpressionDetection(config)
+    for _ in range(2):
+        found = features_of(film, model, small[1], cache=cache)
+    assert found.inputs["frame_features"].shape == (len(found), 0)
+    assert found.inputs["landmarks"].shape == (len(found), 468, 2)
+
+
 def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FednError, match="FEDN_CACHE"):

@@ -491,3 +491,18 @@ def test_trains_in_bfloat16():
     model = FednForFacialExpressionDetection(tiny()).to(torch.bfloat16).train()
     model(frame_features=torch.randn(1, 64, 16).bfloat16(), labels=[labels_of((10, 30))]).loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_network_of_landmarks_alone_needs_no_pixels():
+    model = detector(feature_size=0, num_landmarks=5)
+    points = torch.rand(1, 64, 5, 2)
+    nothing = model.encode_frames(torch.rand(1, 64, 3, 8, 8))
+    assert nothing.shape == (1, 64, 0)
+    moved = points.clone()
+    moved[:, 30:40] += 0.01
+    still, other = (model(frame_features=nothing, landmarks=p).confidence for p in (points, moved))
+    assert (still != other).any()
+    with pytest.raises(
+        Exception, match="only in a network of landmarks alone, got backbone_config=None and num_landm"
+    ):
+        detector(feature_size=0)

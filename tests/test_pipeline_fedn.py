@@ -490,6 +490,14 @@ def test_networks_that_cannot_be_used_are_named(changes, message):
         )
 
 
+def test_a_network_of_landmarks_alone_sees_videos(film):
+    alone = tiny(**{**SMALL, "backbone_config": None, "feature_size": 0, "num_landmarks": 468})
+    processor = FednVideoProcessor(size={"height": 64, "width": 64})
+    model = FednForFacialExpressionDetection(alone).eval()
+    found = pipeline(TASK, model=model, video_processor=processor)(film, return_raw=True)
+    assert found.faces and found.faces[0].mask.any()
+
+
 # --- precision and devices ----------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,7 @@ def features_of(
 
     Raises:
         `MediaError`: a video that cannot be read.
-        `ValueError`: a network without backbone, or `faces="all"`: a sequence is of one face.
+        `ValueError`: a network of features that come from elsewhere, or `faces="all"`: a sequence is of one face.
 
     Example:
 
@@ -130,7 +130,7 @@ def features_of(
     ```
     """
     encoder = model.base_model.frame_encoder
-    if encoder is None:
+    if encoder is None and model.config.feature_size:
         raise ValueError("this network has no backbone (backbone_config=None), so there are no features to compute")
 
     @torch.no_grad()
@@ -498,8 +498,10 @@ def _joined(hashes: Iterator[str]) -> str:
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
-def _weights_hash(encoder: torch.nn.Module, config: FednConfig) -> str:
-    """Of a backbone's architecture, weights and statistics."""
+def _weights_hash(encoder: torch.nn.Module | None, config: FednConfig) -> str | None:
+    """Of a backbone's architecture, weights and statistics; `None` without one."""
+    if encoder is None:
+        return None
     architecture = {k: v for k, v in config.backbone_config.to_dict().items() if k not in _NOT_ARCHITECTURE}
     digest = hashlib.sha256(_canonical(architecture))
     for name, values in sorted(encoder.state_dict().items()):
