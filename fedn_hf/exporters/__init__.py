@@ -56,6 +56,14 @@ FORMATS = {
         Format("csv", ".csv", "tables", "beside", holds_many=True),
         Format("tsv", ".tsv", "tables", "beside", holds_many=True),
         Format("parquet", ".parquet", "tables", "all", holds_many=True),
+        Format("eaf", ".eaf", "elan"),
+        Format("textgrid", ".TextGrid", "praat", "beside"),
+        Format("vtt", ".vtt", "subtitles"),
+        Format("srt", ".srt", "subtitles", "beside"),
+        Format("boris", ".xlsx", "boris"),
+        Format("bids", "_events.tsv", "bids"),
+        Format("labelstudio", ".labelstudio.json", "label_studio", holds_many=True),
+        Format("rttm", ".rttm", "rttm", "beside"),
     )
 }
 

@@ -93,34 +93,40 @@ def tiers_of(annotation: "ExpressionAnnotation") -> list[Tier]:
     tiers = []
     for face_id, kind in sorted(groups, key=lambda k: (k[0], order.get(k[1], len(order)), k[1] is None, k[1] or "")):
         name = f"face {face_id}" if kind is None else f"face {face_id} {readable(kind)}"
-        for number, spans in enumerate(_lanes(groups[face_id, kind]), start=1):
+        for number, spans in enumerate(lanes(groups[face_id, kind]), start=1):
             # A type that ends like a number gets one, so that it can be told apart.
             numbered = number > 1 or _NUMBERED.search(name)
             tiers.append(Tier(f"{name} ({number})" if numbered else name, face_id, kind, spans))
     return tiers
 
 
-def _lanes(spans: Iterable[Span]) -> list[list[Span]]:
-    """Each span in the first lane that is free."""
-    lanes: list[list[Span]] = []
+def lanes(spans: Iterable[Span]) -> list[list[Span]]:
+    """Spans without overlaps, in order: each in the first lane that is free."""
+    found: list[list[Span]] = []
     busy: list[tuple[int, int]] = []  # until when, which lane
     free: list[int] = []
     for span in sorted(spans, key=lambda span: span[:2]):
         while busy and busy[0][0] <= span.start_ms:
             heapq.heappush(free, heapq.heappop(busy)[1])
         if not free:
-            lanes.append([])
-            free = [len(lanes) - 1]
+            found.append([])
+            free = [len(found) - 1]
         lane = heapq.heappop(free)
-        lanes[lane].append(span)
+        found[lane].append(span)
         heapq.heappush(busy, (span.stop_ms, lane))
-    return lanes
+    return found
 
 
 def end_ms_of(annotation: "ExpressionAnnotation", tiers: Sequence[Tier]) -> int:
     """Milliseconds of the recording; at least those until the last expression ends."""
     ends = [tier.spans[-1].stop_ms for tier in tiers]
     return max([1, math.ceil(1000 * (annotation.video.get("duration_s") or 0.0)), *ends])
+
+
+def type_of_tier(name: str) -> str | None:
+    """The type that the name of one of our tiers holds."""
+    ours = _OUR_TIER.fullmatch(name)
+    return ours[2] if ours else None
 
 
 # --- and back -----------------------------------------------------------------------------------------------------
@@ -215,7 +221,9 @@ __all__ = [
     "annotation_of",
     "end_ms_of",
     "events_of",
+    "lanes",
     "readable",
     "span_of",
     "tiers_of",
+    "type_of_tier",
 ]

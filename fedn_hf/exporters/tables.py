@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media_fedn import FednError
+from . import boris
 from .mapping import COLUMNS
+from .marks import annotation_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation, ExpressionInterval
@@ -47,11 +49,24 @@ def write_tsv(annotations: Sequence["ExpressionAnnotation"], path: Path, target:
 
 
 def read_csv(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
-    return _annotations_of(path, _read_text(path), mapping)
+    """A table of ours, of a coder, or of BORIS."""
+    with open(path, encoding=_encoding(path), newline="") as file:
+        first = file.readline()
+        # Where a comma is the decimal mark, spreadsheets write semicolons between cells.
+        delimiter = max("\t;,", key=first.count)
+        file.seek(0)
+        rows = list(csv.reader(file, delimiter=delimiter))
+    if any(boris.is_export(row) for row in rows[: boris.MOST_ROWS_BEFORE]):
+        return boris.annotations_of(path, rows, mapping)
+    header, *rows = [[unguarded(cell) for cell in row] for row in rows] or [[]]
+    if len(set(header)) < len(header):
+        raise FednError(f"two columns have the same name: {', '.join(header)[:200]}")
+    if delimiter == ";":
+        rows = [[cell.replace(",", ".") if _is_decimal(cell) else cell for cell in row] for row in rows]
+    return _annotations_of(path, header, [dict(zip(header, row, strict=False)) for row in rows], mapping)
 
 
-def read_tsv(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
-    return _annotations_of(path, _read_text(path), mapping)
+read_tsv = read_csv
 
 
 def _write_text(annotations: Sequence["ExpressionAnnotation"], path: Path, delimiter: str) -> None:
@@ -86,23 +101,6 @@ def _cells(annotation: "ExpressionAnnotation", event: "ExpressionInterval", head
     first = [annotation.video["path"]] if header[0] == "video" else []
     scores = [event.label_scores.get(name[len(_SCORE) :]) for name in header[len(first) + len(_FIELDS) :]]
     return [*first, *(getattr(event, name) for name in _FIELDS), *scores]
-
-
-def _read_text(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding=_encoding(path), newline="") as file:
-        first = file.readline()
-        # Where a comma is the decimal mark, spreadsheets write semicolons between cells.
-        delimiter = max("\t;,", key=first.count)
-        file.seek(0)
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval="")
-        names = [unguarded(name) for name in reader.fieldnames or []]
-        if len(set(names)) < len(names):
-            raise FednError(f"two columns have the same name: {', '.join(names)[:200]}")
-        reader.fieldnames = names
-        rows = [{k: unguarded(v) for k, v in row.items() if isinstance(v, str)} for row in reader]
-    if delimiter == ";":
-        rows = [{k: v.replace(",", ".") if _is_decimal(v) else v for k, v in row.items()} for row in rows]
-    return [dict.fromkeys(names, ""), *rows]  # the first says which columns there are
 
 
 def _encoding(path: Path) -> str:
@@ -155,8 +153,7 @@ def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionA
     rows = table.to_pylist()
     known = (table.schema.metadata or {}).get(_METADATA)
     if known is None or mapping is not None:  # a table of somebody else, or one that has been worked on
-        names = dict.fromkeys(table.column_names)
-        return _annotations_of(path, [names, *rows], mapping)
+        return _annotations_of(path, table.column_names, rows, mapping)
     annotations = []
     for facts in json.loads(known):
         mine, rows = rows[: facts["intervals"]], rows[facts["intervals"] :]
@@ -181,14 +178,12 @@ def _utf8(text: str | None) -> str | None:
 
 
 def _annotations_of(
-    path: Path, rows: Iterable[Mapping[str, Any]], mapping: "CodeMapping | None"
+    path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]], mapping: "CodeMapping | None"
 ) -> list["ExpressionAnnotation"]:
     """One annotation for each video that a table names, or for the file's name."""
     from . import facts_beside
-    from .marks import annotation_of
 
-    names, *rows = rows
-    places = _places(list(names), mapping)
+    places = _places(header, mapping)
     beside = {facts["video"]["path"]: facts for facts in facts_beside(path)}
     events: dict[str | None, list] = {} if "video" in places else {None: []}
     for number, row in enumerate(rows, start=2):
@@ -239,20 +234,20 @@ def _fields_of(
         if meaning is None:
             return None
         fields |= {"label": meaning["label"] or None, "type": meaning["type"] or fields["type"]}
-    fields["face_id"] = _whole(cells.get("face_id")) or 0
-    fields["score"] = _number(cells.get("score"))
+    fields["face_id"] = whole_of(cells.get("face_id")) or 0
+    fields["score"] = number_of(cells.get("score"))
     for moment in ("onset", "apex", "offset"):
-        seconds, thousandths = (_number(cells.get(f"{moment}_{unit}")) for unit in ("s", "ms"))
+        seconds, thousandths = (number_of(cells.get(f"{moment}_{unit}")) for unit in ("s", "ms"))
         fields[f"{moment}_s"] = thousandths / 1000 if seconds is None and thousandths is not None else seconds
-        fields[f"{moment}_frame"] = _whole(cells.get(f"{moment}_frame"))
-    lasts = _number(cells.get("duration_s"))
-    if lasts is None and (thousandths := _number(cells.get("duration_ms"))) is not None:
+        fields[f"{moment}_frame"] = whole_of(cells.get(f"{moment}_frame"))
+    lasts = number_of(cells.get("duration_s"))
+    if lasts is None and (thousandths := number_of(cells.get("duration_ms"))) is not None:
         lasts = thousandths / 1000
     if fields["offset_s"] is None and lasts is not None and fields["onset_s"] is not None:
         fields["offset_s"] = fields["onset_s"] + lasts
     if fields["onset_s"] is None:
         _seconds_of_frames(fields, mapping)
-    scores = {k[len(_SCORE) :]: _number(v) for k, v in row.items() if k.startswith(_SCORE)}
+    scores = {k[len(_SCORE) :]: number_of(v) for k, v in row.items() if k.startswith(_SCORE)}
     fields["label_scores"] = {label: score for label, score in scores.items() if score is not None}
     return fields
 
@@ -268,7 +263,8 @@ def _seconds_of_frames(fields: dict[str, Any], mapping: "CodeMapping | None") ->
         fields[f"{moment}_s"] = None if frame is None else (frame + more) / mapping.fps
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """The number in a cell, `None` in an empty one; a `FednError` for all else."""
     if value is None or (isinstance(value, str) and value.strip() in ("", "n/a", "NA")):
         return None
     try:
@@ -280,8 +276,9 @@ def _number(value: Any) -> float | None:
     return number
 
 
-def _whole(value: Any) -> int | None:
-    number = _number(value)
+def whole_of(value: Any) -> int | None:
+    """As `number_of`, for whole numbers."""
+    number = number_of(value)
     if number is not None and number != int(number):
         raise FednError(f"a whole number was expected, got {str(value)[:80]!r}")
     return None if number is None else int(number)
@@ -289,10 +286,12 @@ def _whole(value: Any) -> int | None:
 
 __all__ = [
     "guarded",
+    "number_of",
     "read_csv",
     "read_parquet",
     "read_tsv",
     "unguarded",
+    "whole_of",
     "write_csv",
     "write_parquet",
     "write_tsv",

@@ -1,0 +1,212 @@
+"""BORIS, the event logger of behavioural science: a workbook that it imports, and what it exports.
+
+An expression is a state event: two rows with its subject ("face 0"), code (the label) and modifier (the type), one
+where it begins and one where it ends. BORIS pairs them by turns, so a second one of the same kind at the same time
+gets a subject of its own, "face 0 (2)". Scores, apexes and frames stand in the comment of the first row.
+"""
+
+import itertools
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..media_fedn import FednError
+from .marks import Mark, Span, annotation_of, events_of, lanes, readable, span_of
+
+if TYPE_CHECKING:
+    from ..annotation import ExpressionAnnotation
+    from .mapping import CodeMapping
+
+_COLUMNS = ("time", "subject", "code", "modifier", "comment")
+_MAX_SHEET_BYTES = 256 * 2**20
+MOST_ROWS_BEFORE = 60  # older versions put facts about the observation above the table
+_OUR_SUBJECT = re.compile(r"(face \d+)(?: \(\d+\))?")
+_NAMES = {
+    "time": ("time",),
+    "start": ("start (s)",),
+    "stop": ("stop (s)",),
+    "subject": ("subject",),
+    "code": ("code", "behavior"),
+    "modifier": ("modifier", "modifiers"),
+    "status": ("behavior type", "status"),
+    "comment": ("comment", "comment start"),
+    "video": ("media file name", "media file path", "media file", "observation id"),
+}
+
+
+class _Row(NamedTuple):
+    """One moment of an observation."""
+
+    time_s: float
+    video: str
+    subject: str
+    code: str
+    modifier: str
+    status: str  # "START", "STOP", "POINT", or "" where they take turns
+    comment: str
+
+
+def write_boris(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
+    """A workbook with one sheet, for "Import observations" or "Import events" of BORIS."""
+    openpyxl = _openpyxl()
+    from openpyxl.cell import WriteOnlyCell
+
+    from . import facts_of
+
+    book = openpyxl.Workbook(write_only=True)
+    book.properties.creator = "fedn_hf"
+    book.properties.description = json.dumps(facts_of(annotation))
+    sheet = book.create_sheet("expressions")
+    sheet.append(_COLUMNS)
+    for time_ms, is_start, subject, span in _in_turns(annotation):
+        texts = [subject, span.code, readable(span.event.type or ""), span.details if is_start else ""]
+        cells = [WriteOnlyCell(sheet, time_ms / 1000)]
+        for text in texts:
+            cell = WriteOnlyCell(sheet, "" if text == "?" else text)
+            cell.data_type = "s"  # a text, even if it begins like a formula
+            cells.append(cell)
+        sheet.append(cells)
+    book.save(path)
+
+
+def _in_turns(annotation: "ExpressionAnnotation") -> list[tuple[int, bool, str, Span]]:
+    """Beginnings and ends in order of time; where one ends and the next begins, the end comes first."""
+    groups: dict[tuple, list[Span]] = {}
+    for event in annotation:
+        span = span_of(event)
+        groups.setdefault((event.face_id, event.type, span.code), []).append(span)
+    rows = []
+    for (face_id, _, _), spans in groups.items():
+        for number, lane in enumerate(lanes(spans), start=1):
+            subject = f"face {face_id}" if number == 1 else f"face {face_id} ({number})"
+            for span in lane:
+                rows += [(span.start_ms, True, subject, span), (span.stop_ms, False, subject, span)]
+    return sorted(rows, key=lambda row: row[:3])
+
+
+def _openpyxl():
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise FednError("BORIS workbooks need openpyxl: pip install 'fedn_hf[export]'") from error
+    return openpyxl
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_boris(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """
+    A workbook that BORIS exported ("tabular events" or "aggregated events"), or one of ours. With a mapping, tiers are
+    subjects, and a code with modifiers is "code|modifier".
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (size := sum(part.file_size for part in archive.infolist())) > _MAX_SHEET_BYTES:
+            raise FednError(f"unpacked it has {size} bytes, more than the {_MAX_SHEET_BYTES} that are read")
+    book = _openpyxl().load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    try:
+        description = book.properties.description if book.properties.creator == "fedn_hf" else None
+        facts = json.loads(description) if description and mapping is None else None
+        rows = list(book.worksheets[0].iter_rows(values_only=True))
+    finally:
+        book.close()
+    return annotations_of(path, rows, mapping, facts)
+
+
+def is_export(header: Iterable[Any]) -> bool:
+    """Whether these are the columns of a table of BORIS."""
+    names = set(_plain(header))
+    has_code = any(name in names for name in _NAMES["code"]) and "subject" in names
+    return has_code and ("time" in names or "start (s)" in names)
+
+
+def annotations_of(
+    path: Path, rows: Sequence[Sequence[Any]], mapping: "CodeMapping | None", facts: dict[str, Any] | None = None
+) -> list["ExpressionAnnotation"]:
+    """The annotations in the rows of a table of BORIS, one for each video."""
+    place = next((place for place, row in enumerate(rows[:MOST_ROWS_BEFORE]) if is_export(row)), None)
+    if place is None:
+        raise FednError("no row has the names of BORIS's columns: subject, code or Behavior, time or Start (s)")
+    names = _plain(rows[place])
+    places = {name: next((names.index(a) for a in aliases if a in names), None) for name, aliases in _NAMES.items()}
+    modifiers = [number for number, name in enumerate(names) if name.startswith("modifier")]
+    marks: dict[str, list[Mark]] = {}
+    moments = [moment for cells in rows[place + 1 :] for moment in _moments(cells, places, modifiers)]
+    for video, mark in _paired(moments, mapping is None):
+        marks.setdefault(video, []).append(mark)
+    if facts is not None or not marks:
+        return [annotation_of(path, events_of(itertools.chain(*marks.values()), mapping), facts)]
+    return [annotation_of(path, events_of(mine, mapping), None, video or None) for video, mine in marks.items()]
+
+
+def _plain(header: Iterable[Any]) -> list[str]:
+    return [str(name or "").strip().lower() for name in header]
+
+
+def _moments(cells: Sequence[Any], places: dict[str, int | None], modifiers: Sequence[int]) -> Iterator[_Row]:
+    """What a row of the table says: one moment, or of an aggregated event both."""
+
+    def text(name: str) -> str:
+        place = places[name]
+        return "" if place is None or place >= len(cells) or cells[place] is None else str(cells[place]).strip()
+
+    if not any(cell not in (None, "") for cell in cells):
+        return
+    modifier = "|".join(
+        str(cells[n]).strip() for n in modifiers if n < len(cells) and cells[n] not in (None, "", "None")
+    )
+    who = (text("video"), text("subject"), text("code"), modifier)
+    times = ("time",) if places["time"] is not None else ("start", "stop")
+    statuses = (text("status").upper(),) if len(times) == 1 else ("START", "STOP")
+    if statuses[0] not in ("", "START", "STOP", "POINT"):
+        raise FednError(f"a behavior type START, STOP or POINT was expected, got {statuses[0][:40]!r}")
+    for name, status in zip(times, statuses, strict=True):
+        yield _Row(_seconds(text(name)), *who, status, text("comment") if status != "STOP" else "")
+
+
+def _seconds(text: str) -> float:
+    """Seconds, or h:mm:ss.fff, in which BORIS can export, too."""
+    seconds = 0.0
+    try:
+        for part in text.lstrip("-").split(":"):
+            seconds = 60 * seconds + float(part.replace(",", "."))
+    except ValueError:
+        raise FednError(f"a time in seconds or h:mm:ss was expected, got {text[:40]!r}") from None
+    return -seconds if text.startswith("-") else seconds
+
+
+def _paired(moments: Iterable[_Row], is_ours: bool) -> Iterator[tuple[str, Mark]]:
+    """Marks of beginnings and ends."""
+    begun: dict[tuple, _Row] = {}
+    order = {"STOP": 0, "": 1, "POINT": 1, "START": 2}
+    for row in sorted(moments, key=lambda row: (row.time_s, order[row.status])):
+        key = row[1:5]
+        if row.status == "POINT":
+            yield row.video, _mark(row, row.time_s, is_ours)
+        elif key in begun and row.status != "START":
+            first = begun.pop(key)
+            yield row.video, _mark(first, row.time_s, is_ours)
+        elif row.status == "STOP" or key in begun:
+            what = "ends and had not begun" if row.status == "STOP" else "begins while it already lasts"
+            raise FednError(f"{row.code!r} of {row.subject or 'nobody'} {what} at {row.time_s:g} s")
+        else:
+            begun[key] = row
+    if begun:
+        row = next(iter(begun.values()))
+        raise FednError(f"{row.code!r} of {row.subject or 'nobody'} begins at {row.time_s:g} s and never ends")
+
+
+def _mark(row: _Row, stop_s: float, is_ours: bool) -> Mark:
+    """Of ours the modifier is the type; of others it belongs to the code."""
+    if is_ours and (ours := _OUR_SUBJECT.fullmatch(row.subject)):
+        # A number at the end keeps one that belongs to the type.
+        tier = f"{ours[1]} {row.modifier} (1)" if row.modifier else ours[1]
+        return Mark(tier, row.code, row.time_s, stop_s, row.comment)
+    code = f"{row.code}|{row.modifier}" if row.modifier else row.code
+    return Mark(row.subject, code, row.time_s, stop_s)
+
+
+__all__ = ["MOST_ROWS_BEFORE", "annotations_of", "is_export", "read_boris", "write_boris"]
