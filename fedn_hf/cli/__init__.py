@@ -16,6 +16,7 @@ from .doctor import doctor
 from .evaluate import agreement, evaluate
 from .prepare import prepare
 from .render import render
+from .report import report
 from .synth import synth
 from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
 from .train import loso, train
@@ -81,7 +82,7 @@ def _options(
     """
 
 
-for _command in (detect, postprocess, render, prepare, train, loso, evaluate, agreement, doctor, push, pull):
+for _command in (detect, postprocess, render, report, prepare, train, loso, evaluate, agreement, doctor, push, pull):
     app.command()(_command)
 app.add_typer(cache, name="cache")
 app.add_typer(synth, name="synth")

@@ -42,6 +42,7 @@ def draw_overview(annotations: Sequence[ExpressionAnnotation]):
         row_in = min(_ROW_IN, max(_LEAST_ROW_IN, _MOST_IN / count))
         labels = _labels(annotations)
         figure = new_figure(11.0, row_in * count + 1.5)
+        figure.get_layout_engine().set(w_pad=0.12)
         widths = [6.0, 2.0] + ([max(1.0, 0.5 * len(labels))] if labels else [])
         panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths)
         _draw_events(panels[0], annotations)
@@ -90,7 +91,7 @@ def _draw_events(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
         bars.set_gid(f"events {kind}")
         bars.set_rasterized(len(edges) > _AS_PIXELS)
         axes.add_collection(bars)
-    time_axis(axes, min(start for start, _ in spans), max(end for _, end in spans), most_ticks=8)
+    time_axis(axes, min(start for start, _ in spans), max(end for _, end in spans), most_ticks=6)
     axes.set_xlabel("time in the video; no line where no face was seen")
 
 
@@ -115,9 +116,19 @@ def _draw_rates(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
 
 
 def _draw_labels(axes, annotations: Sequence[ExpressionAnnotation], labels: list[str], row_in: float) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
+
     axes.set_label("labels")
     counts = np.array([[sum(event.label == label for event in a) for label in labels] for a in annotations])
-    axes.imshow(counts, aspect="auto", cmap="Greys", vmin=0, vmax=max(1.6 * counts.max(), 1), zorder=0)
+    places = np.argwhere(counts)  # (N, 2) rows and columns
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    shades = [to_rgba(FAINT, 0.65 * np.sqrt(counts[row, column] / counts.max())) for row, column in places]
+    cells = PolyCollection(places[:, None, ::-1] + corners, facecolors=shades, lw=0, zorder=0)
+    cells.set_gid("label counts")
+    cells.set_rasterized(len(places) > _AS_PIXELS)
+    axes.add_collection(cells)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
     if row_in >= 0.13:
         for (row, column), number in np.ndenumerate(counts):
             axes.text(column, row, str(number) if number else "", ha="center", va="center", color=INK, fontsize=7.5)

@@ -31,7 +31,7 @@ from .style import (
 WIDTH_IN = 11.0
 _ROW_IN = 0.36
 _MOST_FACES = 6  # in a picture; more are counted below it
-_MARKED = 300  # up to so many events apexes are marked
+_WIDE_IN = 0.08  # from this width on a bar has room for a hatching and a mark
 _AS_PIXELS = 1000  # from so many events on an SVG holds them as pixels: one path each would take megabytes
 _LONG_S = 600.0  # from here on a panel shows how many there are in a minute
 _BINS = 1600  # of a curve: its peaks at the resolution of the picture
@@ -74,7 +74,7 @@ def draw_timeline(
             panels.values()))), strict=True))  # fmt: skip
         for name, panel in axes.items():
             panel.set_label(name)
-        _draw_events(axes["events"], annotation, marked, rows)
+        _draw_events(axes["events"], annotation, marked, rows, _WIDE_IN / WIDTH_IN * (end_s - start_s))
         for name, draw in (("density", _draw_density), ("curves", _draw_curves), ("coverage", _draw_coverage)):
             if name in axes:
                 draw(axes[name], annotation, start_s, end_s)
@@ -152,7 +152,9 @@ def _title(annotation: ExpressionAnnotation) -> str:
 # Events
 
 
-def _draw_events(axes, annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval], rows: list) -> None:
+def _draw_events(
+    axes, annotation: ExpressionAnnotation, marked: Sequence[ExpressionInterval], rows: list, wide_s: float
+) -> None:
     types = _types(annotation, marked)
     place = {row: number for number, row in enumerate(rows)}
     several = any(face is not None for face, _ in rows)
@@ -161,7 +163,7 @@ def _draw_events(axes, annotation: ExpressionAnnotation, marked: Sequence[Expres
     for kind in types:
         mine = [e for e in annotation if type_of(e) == kind]
         spots = [(place.get((e.face_id if several else None, e.label)), e) for e in mine]
-        _bars(axes, [(row, e) for row, e in spots if row is not None], types, kind, len(annotation))
+        _bars(axes, [(row, e) for row, e in spots if row is not None], types, kind, wide_s)
         theirs = [e for e in marked if type_of(e) == kind]
         _frames(axes, [(row, e) for e in theirs for (_, label), row in place.items() if label == e.label], types, kind)
     axes.set_ylim(len(rows) - 0.5 if rows else 0.5, -0.5)
@@ -190,30 +192,27 @@ def _boxes(spots: list[tuple[int, ExpressionInterval]], types: Sequence[str], ki
     return edges[:, [0, 2, 0, 3, 1, 3, 1, 2]].reshape(-1, 4, 2)
 
 
-def _bars(axes, spots: list, types: Sequence[str], kind: str, count: int) -> None:
+def _bars(axes, spots: list, types: Sequence[str], kind: str, wide_s: float) -> None:
+    """Bars of one type; those of at least `wide_s` seconds are hatched, and their apexes marked."""
     from matplotlib.collections import PolyCollection
 
-    if not spots:
-        return
     style = type_style(types, kind)
-    few = count <= _MARKED
-    # The edge keeps an event visible that is narrower than a pixel.
-    bars = PolyCollection(
-        _boxes(spots, types, kind), facecolors=style["color"], edgecolors=style["color"], linewidths=0.7,
-        label=kind, zorder=2,
-    )  # fmt: skip
-    bars.set_gid(f"events {kind}")
-    if few and style["hatch"]:
-        bars.set(hatch=style["hatch"], facecolors="white")
-    bars.set_rasterized(count > _AS_PIXELS)
-    axes.add_collection(bars)
-    if few:
-        middle = sum(_lane(types, kind)) / 2
-        apexes = np.array([(e.apex_s, row + middle) for row, e in spots if e.apex_s is not None]).reshape(-1, 2)
-        axes.plot(
-            *apexes.T, style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4,
-            gid=f"apexes {kind}",
-        )  # fmt: skip
+    wide = [spot for spot in spots if spot[1].duration_s >= wide_s]
+    for mine, is_wide in ((wide, True), ([spot for spot in spots if spot[1].duration_s < wide_s], False)):
+        if not mine:
+            continue
+        # The edge keeps an event visible that is narrower than a pixel.
+        bars = PolyCollection(
+            _boxes(mine, types, kind), facecolors=style["color"], edgecolors=style["color"], linewidths=0.7, zorder=2
+        )
+        bars.set_gid(f"events {kind}")
+        if is_wide and style["hatch"]:
+            bars.set(hatch=style["hatch"], facecolors="white")
+        bars.set_rasterized(len(mine) > _AS_PIXELS)
+        axes.add_collection(bars)
+    middle = sum(_lane(types, kind)) / 2
+    apexes = np.array([(e.apex_s, row + middle) for row, e in wide if e.apex_s is not None]).reshape(-1, 2)
+    axes.plot(*apexes.T, style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4, gid=f"apexes {kind}")
 
 
 def _frames(axes, spots: list, types: Sequence[str], kind: str) -> None:
@@ -316,19 +315,20 @@ def _legend(figure, annotation: ExpressionAnnotation, marked: Sequence[Expressio
     from matplotlib.patches import Patch
 
     types = type_order(map(type_of, [*annotation, *marked]))
-    few = len(annotation) <= _MARKED
+    start_s, end_s = seen_span(annotation, marked)
     handles = []
     for kind in types:
         style = type_style(types, kind)
-        face = "white" if few and style["hatch"] else style["color"]
-        hatch = style["hatch"] if few else ""
+        wide = any(e.duration_s >= _WIDE_IN / WIDTH_IN * (end_s - start_s) for e in annotation if type_of(e) == kind)
+        hatch = style["hatch"] if wide else ""
+        face = "white" if hatch else style["color"]
         handles.append(Patch(facecolor=face, edgecolor=style["color"], hatch=hatch, label=plain(kind)))
     if marked:
         handles.append(Patch(facecolor="none", edgecolor=INK, lw=1.2, label="marked by coders"))
     for panel in figure.axes:
         if panel.get_label() == "curves":
             handles += panel.get_legend_handles_labels()[0]
-    if gaps(annotation, *seen_span(annotation, marked)):
+    if gaps(annotation, start_s, end_s):
         handles.append(Patch(facecolor=GAP, edgecolor="#c4c4c4", hatch="\\\\", lw=0, label="no face"))
     if handles:
         figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 7), borderaxespad=0.2)
