@@ -17,7 +17,7 @@ from .files_fedn import replacing
 from .media_fedn import FednError
 from .pictures import draw_overview, draw_timeline
 from .pictures.filmstrip import describe, strongest
-from .pictures.style import FAINT, GAP, INK, clock, need_matplotlib, plain, rules, shortened, type_of
+from .pictures.style import FAINT, GAP, INK, clock, need_matplotlib, plain, shortened, type_of, write_figure
 from .pictures.timeline import gaps, seen_span
 from .tracks import PARTS, event_crops, video_of
 from .version import __version__
@@ -283,8 +283,7 @@ def _inline_svg(figure, prefix: str, description: str):
     from markupsafe import Markup
 
     buffer = io.StringIO()
-    with rules():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    write_figure(figure, buffer, "svg")
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)

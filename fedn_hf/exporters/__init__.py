@@ -64,6 +64,9 @@ FORMATS = {
         Format("bids", "_events.tsv", "bids"),
         Format("labelstudio", ".labelstudio.json", "label_studio", holds_many=True),
         Format("rttm", ".rttm", "rttm", "beside"),
+        Format("png", ".png", "drawings"),
+        Format("svg", ".svg", "drawings"),
+        Format("html", ".html", "drawings", holds_many=True),
     )
 }
 

@@ -74,9 +74,14 @@ def new_figure(width_in: float, height_in: float):
     return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
 
 
-def save(figure, path: str | Path, dpi: int = 150) -> None:
+def save(figure, path: str | Path, description: str | None = None) -> None:
     """
     Write a figure as the file that its suffix names, whole or not at all.
+
+    Args:
+        figure: of a `draw_` function.
+        path: of a .png or .svg.
+        description: kept in the file, where programs show what a picture is of.
 
     Raises:
         `FednError`: a suffix other than .png and .svg.
@@ -90,10 +95,18 @@ def save(figure, path: str | Path, dpi: int = 150) -> None:
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise FednError(f"{path}: pictures are {' or '.join(SUFFIXES)}, got {path.suffix or 'no suffix'}")
+    with replacing(path) as unfinished:
+        write_figure(figure, unfinished, kind[1:], description)
+
+
+def write_figure(figure, file: Any, kind: str, description: str | None = None) -> None:
+    """Write a figure into a file or an open one; `kind` is "png" or "svg", `description` as in `save`."""
     # Without a date the same picture gives the same bytes.
-    metadata = {"Date": None} if kind == ".svg" else {"Software": None}
-    with rules(), replacing(path) as unfinished:
-        figure.savefig(unfinished, format=kind[1:], dpi=dpi, metadata=metadata)
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    if description is not None:
+        metadata["Description"] = plain(description)
+    with rules():
+        figure.savefig(file, format=kind, dpi=150, metadata=metadata)
 
 
 def plain(text: Any) -> str:
@@ -200,4 +213,5 @@ __all__ = [
     "type_of",
     "type_order",
     "type_style",
+    "write_figure",
 ]
