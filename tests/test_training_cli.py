@@ -94,6 +94,8 @@ def test_the_benchmark(corpus, tmp_path, monkeypatch, capsys):
     assert "| joint | 2 |" in said and "±" in said
     results = json.loads((tmp_path / "out" / "results.json").read_text())["joint"]
     assert len(results["runs"]) == 2 and results["runs"][0]["minutes"] > 0
+    assert "| UF1 on true intervals | UAR on true intervals |" in said
+    assert np.sum(results["recognition on true intervals"]["confusion"]) == 16
     assert len(results["difference to the peer"]["f1 overall"]) == 3
 
 

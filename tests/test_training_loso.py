@@ -14,6 +14,7 @@ from fedn_hf.training import FeatureRecipe, FeatureSettings, Recipe, TrainingErr
 from fedn_hf.training.detections import read_detections
 from fedn_hf.training.inputs import Inputs
 from fedn_hf.training.loso import DETECTIONS, run_fold
+from fedn_hf.training.recognition import score_recognition
 from fedn_hf.training.report import REPORT, report_on
 from fedn_hf.training.selection import choose_by_type
 from tests import training_sets as small
@@ -110,6 +111,23 @@ def test_the_report_is_strict_and_nested_first(run):
     assert "chosen on the other subjects" in str(report).splitlines()[0]
 
 
+def test_emotions_are_named_where_intervals_are_known(tmp_path):
+    """By a network that is told when, and never what: other emotions of the test subject change nothing it says."""
+    rows = [{**row, "subject_id": min(row["subject_id"], "s6")} for row in small.rows(10)]  # s6 has four videos
+    run_folds(rows, small.LABELS, RECIPE.with_values({"training.epochs": 6}), tmp_path, part=(7, 7))
+    mine = [row for row in rows if row["subject_id"] == "s6"]
+    result = score_recognition(tmp_path, mine)
+    assert result.confusion.sum() == 16 and result.without_emotion == 0 and result.accuracy > 0.5
+
+    told = [{**row, "events": [{**event, "emotion": "others"} for event in row["events"]]} for row in mine]
+    said = [each.confusion.sum(axis=0) for each in (result, score_recognition(tmp_path, told))]
+    assert said[0][said[0] > 0].tolist() == said[1][said[1] > 0].tolist()
+    for row in told:
+        row["events"][0]["emotion"] = None
+    known = score_recognition(tmp_path, told)
+    assert known.without_emotion == 4 and known.confusion.sum() == 12
+
+
 def tables(seed=0, subjects=6):
     """Random detections of three epochs, with chance hits."""
     generator = np.random.default_rng(seed)
@@ -185,6 +203,9 @@ def test_a_cascade_spots_with_one_network_and_names_with_another(tmp_path):
     [spotted] = run_folds(small.rows(), small.LABELS, alone, tmp_path / "alone", part=(2, 4))
     without = [{**row, "emotion": None} for row in read_detections(file)]
     assert read_detections(spotted) == without and without
+    mine = [row for row in small.rows() if row["subject_id"] == "s1"]
+    assert score_recognition(tmp_path, mine).confusion.sum() == 4  # by the recogniser
+    assert score_recognition(tmp_path / "alone", mine) is None
     with pytest.raises(TrainingError, match="set system: cascade"):
         run_folds(small.rows(), small.LABELS, quick.with_values({"model.heads": "recognition"}), tmp_path / "r")
 

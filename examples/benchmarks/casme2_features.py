@@ -5,8 +5,10 @@
 Trains a network per subject for every variant and seed that is asked for, or goes on with that; `--folds i/n` takes a
 part, so several processes or machines can share the work. When all folds of a run are there it is scored: strict, with
 the epoch and a threshold per type chosen on the other subjects, and beside it what oracles and the rules of two papers
-give. Writes OUT/results.json and prints Markdown. Another corpus takes `--corpus`; `--peer` compares with the raw
-detections of another system (a CSV file of `Expressions`, 1-based frames, subjects and videos named as in peers).
+give, and how well emotions are named on the marked intervals of test subjects: for the cascade's recogniser, a network
+of that single task, and for joint networks. Writes OUT/results.json and prints Markdown. Another corpus takes
+`--corpus`; `--peer` compares with the raw detections of another system (a CSV file of `Expressions`, 1-based frames,
+subjects and videos named as in peers).
 """
 
 import argparse
@@ -19,9 +21,11 @@ import time
 from pathlib import Path
 
 import torch
+import transformers
 
 from fedn_hf.metrics import Expressions, Videos, paired_difference, select
 from fedn_hf.training import Recipe, corpus_rows, run_folds, score_folds
+from fedn_hf.training.recognition import score_recognition
 from fedn_hf.training.report import FALLING, FoldsReport, missing_folds, tables_of
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -94,6 +98,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    transformers.utils.logging.disable_progress_bar()  # of loading weights
     base = Recipe.read(arguments.recipe)
     options = {} if arguments.fps is None else {"fps": arguments.fps}
     rows, labels = corpus_rows(arguments.corpus, arguments.features, arguments.sheets, base.scheme, **options)
@@ -118,24 +123,28 @@ def folder_of(output: Path, variant: str, seed: int) -> Path:
 
 def summarise(folders: list[Path], rows, peer: Path | None) -> dict:
     """Every run's numbers, the first one's intervals, and the paired difference to a peer."""
-    runs, intervals, difference = [], None, None
+    runs, intervals, difference, recognised = [], None, None, None
     for folder in folders:
         report = score_folds(folder, rows)
         raw, events, videos = tables_of(folder, rows)
         costs = [json.loads(path.read_text()) for path in folder.glob("folds/*/cost.json")]
-        run = numbers(report, raw, events, videos)
+        run, named = numbers(report, raw, events, videos), score_recognition(folder, rows)
+        if named is not None:
+            run |= {"UF1 on true intervals": named.uf1, "UAR on true intervals": named.uar}
         run |= {"minutes": sum(cost["seconds"] for cost in costs) / 60}
         run |= {"peak MiB": max((cost["peak_memory_mib"] for cost in costs), default=0)}
         runs.append(run)
         if intervals is None:
             intervals = {name: list(interval) for name, interval in report.intervals.items()}
+            recognised = None if named is None else named.to_dict()
             if peer is not None:
                 marked = events.shifted(1)  # the peer's frames count from 1
                 theirs = select(peer_detections(peer, rows[0]["fps"]), marked, videos=videos).get("nested").result
                 apart = paired_difference(report.by_type, theirs)
                 difference = {name: list(interval) for name, interval in apart.items()}
                 difference["f1 of the peer"] = theirs.f1
-    return {"runs": runs, "intervals": intervals, "difference to the peer": difference}
+    told = {"runs": runs, "intervals": intervals, "difference to the peer": difference}
+    return {**told, "recognition on true intervals": recognised}
 
 
 def print_table(results: dict) -> None:

@@ -2,7 +2,8 @@
 
 `settings` says what can be set; `loop` trains a network on sequences, with `optimisation`, `switches` and `log` beside
 it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus, and `detections` what is found in them; `loso`
-trains and tests every fold, and `report` scores them by what `selection` chose on other subjects.
+trains and tests every fold, `report` scores them by what `selection` chose on other subjects, and `recognition` how
+emotions are named where the intervals are known.
 """
 
 from .inputs import FeatureRecipe, corpus_rows, video_rows

@@ -33,9 +33,7 @@ def raw_detections(
     """
     config, rows = model.config, []
     for sequence in sequences:
-        inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
-        if "crops" in sequence.inputs:
-            inputs["frame_features"] = _encode(model, sequence.inputs["crops"], video_processor)
+        inputs = frame_inputs(model, sequence, video_processor)
         found = find_intervals(
             model.detect_from_features(**inputs, min_score=settings.min_score),
             recognition=None if recogniser is None else recogniser.detect_from_features(**inputs),
@@ -67,6 +65,16 @@ def raw_detections(
                 }
             )
     return rows
+
+
+def frame_inputs(
+    model: FednForFacialExpressionDetection, sequence: FednSequence, video_processor: FednVideoProcessor | None = None
+) -> dict[str, torch.Tensor]:
+    """What `detect_from_features` takes of a sequence; crops pass the backbone first, and need the processor."""
+    inputs = {n: v for n, v in sequence.inputs.items() if n in ("frame_features", "landmarks", "frame_mask")}
+    if "crops" in sequence.inputs:
+        inputs["frame_features"] = _encode(model, sequence.inputs["crops"], video_processor)
+    return inputs
 
 
 def marked_events(sequences: Iterable[FednSequence], expression_types: Sequence[str]) -> list[dict[str, Any]]:
@@ -116,4 +124,4 @@ def read_detections(path: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-__all__ = ["marked_events", "raw_detections", "read_detections", "write_detections"]
+__all__ = ["frame_inputs", "marked_events", "raw_detections", "read_detections", "write_detections"]

@@ -102,11 +102,11 @@ def run_fold(
         return
     if recipe.system == "cascade":
         run.train("recognition", folder / "recogniser")
-        run.recogniser = _chosen(folder / "recogniser")
+        run.recogniser = chosen_network(folder / "recogniser")
         heads = "spotting"
     result = run.train(heads, folder / "training", run.keep)
     if result.best_epoch is not None:
-        found = run.detect(_chosen(folder / "training"), result.best_epoch)
+        found = run.detect(chosen_network(folder / "training"), result.best_epoch)
     else:
         found = [row for epoch in run.epochs for row in read_detections(run.path(epoch))]
     write_detections(found, folder / DETECTIONS)
@@ -174,7 +174,7 @@ class _FoldRun:
         return [{**row, "epoch": epoch, "fps": self.fps[row["video"]]} for row in found]
 
 
-def _chosen(folder: Path) -> FednForFacialExpressionDetection:
+def chosen_network(folder: Path) -> FednForFacialExpressionDetection:
     """The network of the best epoch, or else of the last one."""
     name = "best" if (folder / "best").exists() else "latest"
     return FednForFacialExpressionDetection.from_pretrained(folder / name).eval()
@@ -201,4 +201,4 @@ def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Rec
         unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-__all__ = ["DETECTIONS", "RECIPE", "run_fold", "run_folds"]
+__all__ = ["DETECTIONS", "RECIPE", "chosen_network", "run_fold", "run_folds"]

@@ -112,16 +112,10 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
 def tables_of(folder: str | Path, rows: Sequence[Row]) -> tuple[Expressions, Expressions, Videos]:
     """The raw detections of all folds that are done, what coders marked, and all videos."""
     files = [Path(folder) / "folds" / name / DETECTIONS for name in sorted({row["subject_id"] for row in rows})]
-    raw = _expressions([row for file in files if file.exists() for row in read_detections(file)])
+    raw = expressions([row for file in files if file.exists() for row in read_detections(file)])
     if json.loads((Path(folder) / RECIPE).read_text("utf-8"))["num_validation"]:
         raw = dataclasses.replace(raw, epoch=None)  # every fold's own best, chosen by its validation subjects
-    events = _expressions(
-        [
-            {**{n: event.get(n) for n in ("onset", "apex", "offset", "type", "emotion")}, **_names(row)}
-            for row in rows
-            for event in row["events"]
-        ]
-    )
+    events = expressions(event_rows(rows))
     names = [_names(row) for row in rows]
     videos = Videos(
         [name["video"] for name in names],
@@ -168,8 +162,17 @@ def _names(row: Row) -> dict[str, Any]:
     return {"subject": row["subject_id"], "video": row["video_id"], "fps": float(row["fps"])}
 
 
-def _expressions(rows: Sequence[dict[str, Any]]) -> Expressions:
-    """Our `emotion` is the tables' `label`."""
+def event_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What coders marked in all videos, one row for each event."""
+    return [
+        {**{n: event.get(n) for n in ("onset", "apex", "offset", "type", "emotion")}, **_names(row)}
+        for row in rows
+        for event in row["events"]
+    ]
+
+
+def expressions(rows: Sequence[dict[str, Any]]) -> Expressions:
+    """A table of rows; our `emotion` is its `label`."""
     return Expressions.from_rows([{("label" if k == "emotion" else k): v for k, v in row.items()} for row in rows])
 
 
@@ -178,6 +181,8 @@ __all__ = [
     "THRESHOLDS",
     "FoldsReport",
     "choose_by_type",
+    "event_rows",
+    "expressions",
     "missing_folds",
     "report_on",
     "score_folds",
