@@ -32,6 +32,10 @@ _Fps = Annotated[float | None, typer.Option(help="Frames per second, for files t
 _Videos = Annotated[
     Path | None, typer.Option(help="CSV file of all videos: video, subject, num_frames; also those without events.")
 ]
+_Mapping = Annotated[
+    Path | None,
+    typer.Option(metavar="YAML", help="What the tiers and codes of coders mean; see `fedn export --help`."),
+]
 _Protocol = Annotated[
     str, typer.Option(help="strict, megc2020_mdmd, lgsnet, auwgcn, softnet, strs or activitynet; see --show-protocol.")
 ]
@@ -39,10 +43,8 @@ _Format = Annotated[Format, typer.Option("--format", help="How to print the resu
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Argument(help="What was found: a CSV file, an annotation, or a folder of them.")
-    ],
-    ground_truth: Annotated[Path, typer.Argument(help="What was marked, as the same.")],
+    predictions: Annotated[Path, typer.Argument(help="What was found: a table, an annotation, or a folder of them.")],
+    ground_truth: Annotated[Path, typer.Argument(help="What was marked: as the same, or in ELAN, Praat or BORIS.")],
     protocol: _Protocol = "strict",
     selection: Annotated[
         Selection | None,
@@ -51,6 +53,7 @@ def evaluate(
     output: _Format = Format.table,
     videos: _Videos = None,
     fps: _Fps = None,
+    mapping: _Mapping = None,
     show_protocol: Annotated[bool, typer.Option("--show-protocol", help="Show every rule of the protocol.")] = False,
 ) -> None:
     """Score detections against ground truth.
@@ -62,12 +65,14 @@ def evaluate(
     Examples:
       fedn evaluate found.csv marked.csv --fps 30 --format json
       fedn evaluate raw.csv marked.csv --selection nested
+      fedn evaluate results/ elan/ --mapping codes.yaml
     """
     from ..media_fedn import FednError
 
     rules = _rules(protocol)
     try:
-        found, marked, listed = _read(predictions, fps), _read(ground_truth, fps), _read_videos(videos, fps)
+        codings, listed = _read([predictions, ground_truth], fps, mapping), _read_videos(videos, fps)
+        found, marked = codings.tables
         found = _with_types(found, rules)
         if selection is None:
             results = _score(found, marked, rules, listed)
@@ -80,29 +85,39 @@ def evaluate(
 
 
 def agreement(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A coding: a CSV file, an annotation, or a folder.")],
+    first: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A", help="A coding: a table, an annotation, an ELAN, Praat or BORIS file, or a folder."
+        ),
+    ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another coding of the same videos.")],
     protocol: _Protocol = "strict",
     output: _Format = Format.table,
     videos: _Videos = None,
     fps: _Fps = None,
+    mapping: _Mapping = None,
     bin_frames: Annotated[int, typer.Option(min=1, help="Frames of a time bin of Cohen's kappa.")] = 1,
 ) -> None:
     """Say how far two codings of the same videos agree.
 
-    F1 of events, Cohen's kappa on time bins, ICC of the counts per video.
+    F1 of events, Cohen's kappa on time bins, ICC of the counts per video. Frame rates and lengths that a coder's file
+    does not say are taken from the other.
 
     \b
-    Example:
+    Examples:
       fedn agreement coder1.csv coder2.csv --videos videos.csv
+      fedn agreement coder.eaf results/interview.json --mapping codes.yaml
     """
     from ..media_fedn import FednError
     from ..metrics import agreement as agree
 
     rules = _rules(protocol)
     try:
-        codings = (_with_types(_read(path, fps), rules) for path in (first, second))
-        result = agree(*codings, rules, _read_videos(videos, fps), bin_frames=bin_frames)
+        codings = _read([first, second], fps, mapping)
+        tables = [_with_types(table, rules) for table in codings.tables]
+        listed = codings.videos if videos is None else _read_videos(videos, fps)
+        result = agree(*tables, rules, listed, bin_frames=bin_frames)
     except FednError as error:
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None
@@ -119,13 +134,14 @@ def _rules(protocol: str):
         raise UsageError(str(error)) from None
 
 
-def _read(path: Path, fps: float | None):
-    from ..media_fedn import FednError
-    from ..metrics import Expressions
+def _read(paths: list[Path], fps: float | None, mapping: Path | None):
+    from ..exporters.mapping import CodeMapping
+    from ..metrics import read_codings
 
-    if not path.exists():
-        raise FednError(f"{path}: no such file or folder")
-    return Expressions.read(path, fps)
+    codings = read_codings(paths, fps, None if mapping is None else CodeMapping.read(mapping))
+    for note in codings.notes:
+        say_error(note)
+    return codings
 
 
 def _read_videos(path: Path | None, fps: float | None):

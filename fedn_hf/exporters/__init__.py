@@ -7,9 +7,10 @@ for it; CSV, TSV, TextGrid, SRT and RTTM have none and get `NAME.provenance.json
 """
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class Format:
     module: where its `write_NAME(annotation, path, target)` and `read_NAME(path, mapping)` are.
     provenance: "all", where the file holds the whole annotation; "inside"; "beside", in a file of its own.
     holds_many: several annotations can share a file; it is then written by `write_NAME(annotations, path, target)`.
+    needs: package that writing needs, and the extra that it comes with.
+    is_read: whether there is a reader.
     """
 
     name: str
@@ -42,10 +45,17 @@ class Format:
     module: str
     provenance: str = "inside"
     holds_many: bool = False
+    needs: tuple[str, str] | None = None
+    is_read: bool = True
 
     def does(self, what: str):
         """Its function: "write" or "read"."""
         return getattr(importlib.import_module(f".{self.module}", __name__), f"{what}_{self.name}")
+
+    def check(self) -> None:
+        """Raise a `FednError` that names the extra if a package is missing for writing."""
+        if self.needs is not None and importlib.util.find_spec(self.needs[0]) is None:
+            raise FednError(f"{self.name} needs {self.needs[0]}: pip install 'fedn_hf[{self.needs[1]}]'")
 
 
 FORMATS = {
@@ -60,13 +70,13 @@ FORMATS = {
         Format("textgrid", ".TextGrid", "praat", "beside"),
         Format("vtt", ".vtt", "subtitles"),
         Format("srt", ".srt", "subtitles", "beside"),
-        Format("boris", ".xlsx", "boris"),
+        Format("boris", ".xlsx", "boris", needs=("openpyxl", "export")),
         Format("bids", "_events.tsv", "bids"),
         Format("labelstudio", ".labelstudio.json", "label_studio", holds_many=True),
         Format("rttm", ".rttm", "rttm", "beside"),
-        Format("png", ".png", "drawings"),
-        Format("svg", ".svg", "drawings"),
-        Format("html", ".html", "drawings", holds_many=True),
+        Format("png", ".png", "drawings", needs=("matplotlib", "viz"), is_read=False),
+        Format("svg", ".svg", "drawings", needs=("matplotlib", "viz"), is_read=False),
+        Format("html", ".html", "drawings", holds_many=True, needs=("matplotlib", "viz"), is_read=False),
     )
 }
 
@@ -104,22 +114,32 @@ def write(annotation: "ExpressionAnnotation", path: str | Path, name: str | None
     write_many([annotation], path, name)
 
 
-def write_many(annotations: Iterable["ExpressionAnnotation"], path: str | Path, name: str | None = None) -> None:
+def write_many(
+    annotations: Iterable["ExpressionAnnotation"],
+    path: str | Path,
+    name: str | None = None,
+    *,
+    with_provenance: bool = True,
+) -> None:
     """
     Write annotations into one file: CSV, TSV and Parquet give one tidy table with the column `video`, JSONL a line for
     each video.
+
+    Args:
+        with_provenance: whether a format that has no place for provenance gets a file beside it.
 
     Raises:
         `FednError`: several for a format that holds only one, and as `write`.
     """
     path, annotations = Path(path), list(annotations)
     form = format_of(path, name)
+    form.check()
     if len(annotations) != 1 and not form.holds_many:
         several = ", ".join(form.name for form in FORMATS.values() if form.holds_many)
         raise FednError(f"{path}: {form.name} holds one annotation, got {len(annotations)}; several go into {several}")
     with replacing(path) as unfinished:
         form.does("write")(annotations if form.holds_many else annotations[0], unfinished, path)
-    if form.provenance == "beside":
+    if form.provenance == "beside" and with_provenance:
         facts = [facts_of(annotation) for annotation in annotations]
         with replacing(sidecar_of(path)) as unfinished:
             unfinished.write_text(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1), encoding="ascii")
@@ -132,13 +152,17 @@ def read(path: str | Path, mapping: "CodeMapping | None" = None) -> list["Expres
     Args:
         path: the file. Of what this package wrote, everything that the format holds comes back, times within a
             millisecond.
-        mapping: which tiers and codes of a coder mean what; see [`CodeMapping`].
+        mapping: which tiers and codes of a coder mean what; see [`CodeMapping`]. What this package wrote is read
+            without. How much it left out stands in `provenance["left_out"]`, by tier.
 
     Raises:
         `FednError`: no file, another kind of file, a damaged one, or tiers and codes that need a mapping.
     """
     path = Path(path)
     form = format_of(path)
+    mapping = None if mapping is None else replace(mapping)  # with nothing left out yet
+    if not form.is_read:
+        raise FednError(f"{path}: pictures and pages cannot be read back; give the file they were made of")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FednError(f"{path.stat().st_size} bytes are more than the {MAX_BYTES} that are read")
@@ -154,6 +178,9 @@ def read(path: str | Path, mapping: "CodeMapping | None" = None) -> list["Expres
         ) from error
     if mapping is not None and mapping.fps is not None:
         found = [annotation.with_frames(mapping.fps) for annotation in found]
+    if mapping is not None and mapping.left_out:
+        left_out = {"left_out": dict(mapping.left_out)}
+        found = [replace(annotation, provenance={**annotation.provenance, **left_out}) for annotation in found]
     return found
 
 
@@ -167,17 +194,50 @@ def facts_of(annotation: "ExpressionAnnotation") -> dict[str, Any]:
 
 def sidecar_of(path: str | Path) -> Path:
     """Where the provenance of a file lies whose format has no place for it."""
+    return Path(path).with_name(stem_of(path) + SIDECAR_SUFFIX)
+
+
+def stem_of(path: str | Path) -> str:
+    """The name of a file without the suffix of its format."""
     path = Path(path)
-    return path.with_name(path.name.removesuffix(path.suffix) + SIDECAR_SUFFIX)
+    try:
+        return path.name[: -len(format_of(path).suffix)]
+    except FednError:
+        return path.stem
+
+
+def best_files(paths: Iterable[Path]) -> list[Path]:
+    """
+    Of the files that can be read one for each name, the one that says most: `fedn detect` writes the same in several
+    formats. What lies beside it for provenance is left out.
+    """
+    order = {name: place for place, name in enumerate(("json", "parquet", "jsonl", "csv", "tsv"))}
+    best: dict[Path, tuple[int, Path]] = {}
+    for path in paths:
+        if path.name.endswith((SIDECAR_SUFFIX, "_events.json")) or path.name.startswith("."):
+            continue
+        try:
+            form = format_of(path)
+        except FednError:
+            continue
+        if form.is_read:
+            choice = (order.get(form.name, len(order)), path)
+            same = path.with_name(stem_of(path))
+            best[same] = min(best.get(same, choice), choice)
+    return [path for _, path in best.values()]
 
 
 def facts_beside(path: Path) -> list[dict[str, Any]]:
-    """What lies beside a file about it; empty if nothing does."""
-    sidecar = sidecar_of(path)
-    if not sidecar.is_file() or sidecar.stat().st_size > MAX_BYTES:
-        return []
-    facts = json.loads(sidecar.read_text(encoding="utf-8"))
-    return facts if isinstance(facts, list) else [facts]
+    """What lies beside a file about it, in its provenance or in the whole annotation; empty if nothing does."""
+    for place in (sidecar_of(path), path.with_name(f"{stem_of(path)}.json")):
+        if not place.is_file() or place == path or place.stat().st_size > MAX_BYTES:
+            continue
+        facts = json.loads(place.read_text(encoding="utf-8"))
+        facts = facts if isinstance(facts, list) else [facts]
+        if all(isinstance(one, dict) and {"schema", "video"} <= one.keys() for one in facts):
+            names = ("schema", "video", "labels", "types", "coverage", "provenance")
+            return [{name: one[name] for name in names if name in one} for one in facts]
+    return []
 
 
 __all__ = [
@@ -185,11 +245,13 @@ __all__ = [
     "MAX_BYTES",
     "SIDECAR_SUFFIX",
     "Format",
+    "best_files",
     "facts_beside",
     "facts_of",
     "format_of",
     "read",
     "sidecar_of",
+    "stem_of",
     "write",
     "write_many",
 ]

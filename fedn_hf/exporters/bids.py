@@ -54,7 +54,8 @@ def write_bids(annotation: "ExpressionAnnotation", path: Path, target: Path) -> 
 
 def read_bids(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
     """Events of any BIDS study; for a mapping codes stand in `trial_type` and tiers in `expression_type`."""
-    facts = _facts(path.with_suffix(".json")) if mapping is None else None
+    facts = _facts(path.with_suffix(".json"))
+    mapping = mapping if facts is None else None  # what we wrote needs none
     events = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval=_NOTHING)

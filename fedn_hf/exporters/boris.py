@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..media_fedn import FednError
-from .marks import Mark, Span, annotation_of, events_of, lanes, readable, span_of
+from .marks import Mark, Span, annotation_of_marks, lanes, readable, span_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -109,7 +109,7 @@ def read_boris(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnn
     book = _openpyxl().load_workbook(path, read_only=True, data_only=True, keep_links=False)
     try:
         description = book.properties.description if book.properties.creator == "fedn_hf" else None
-        facts = json.loads(description) if description and mapping is None else None
+        facts = json.loads(description) if description else None
         rows = list(book.worksheets[0].iter_rows(values_only=True))
     finally:
         book.close()
@@ -135,11 +135,11 @@ def annotations_of(
     modifiers = [number for number, name in enumerate(names) if name.startswith("modifier")]
     marks: dict[str, list[Mark]] = {}
     moments = [moment for cells in rows[place + 1 :] for moment in _moments(cells, places, modifiers)]
-    for video, mark in _paired(moments, mapping is None):
+    for video, mark in _paired(moments, is_ours=tuple(names) == _COLUMNS):
         marks.setdefault(video, []).append(mark)
     if facts is not None or not marks:
-        return [annotation_of(path, events_of(itertools.chain(*marks.values()), mapping), facts)]
-    return [annotation_of(path, events_of(mine, mapping), None, video or None) for video, mine in marks.items()]
+        return [annotation_of_marks(path, itertools.chain(*marks.values()), mapping, facts)]
+    return [annotation_of_marks(path, mine, mapping, None, video or None) for video, mine in marks.items()]
 
 
 def _plain(header: Iterable[Any]) -> list[str]:

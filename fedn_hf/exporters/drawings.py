@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..media_fedn import FednError
-
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
-    from .mapping import CodeMapping
 
 
 def write_png(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
@@ -29,17 +26,6 @@ def write_html(annotations: Sequence["ExpressionAnnotation"], path: Path, target
     write_report(annotations, path)
 
 
-def read_png(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
-    """
-    Raises:
-        `FednError`: always.
-    """
-    raise FednError("pictures and pages are for people and cannot be read back; give the file they were made of")
-
-
-read_svg = read_html = read_png
-
-
 def _write(annotation: "ExpressionAnnotation", path: Path, kind: str) -> None:
     from ..pictures import draw_timeline
     from ..pictures.style import write_figure
@@ -48,4 +34,4 @@ def _write(annotation: "ExpressionAnnotation", path: Path, kind: str) -> None:
     write_figure(draw_timeline(annotation), path, kind, json.dumps(facts_of(annotation)))
 
 
-__all__ = ["read_html", "read_png", "read_svg", "write_html", "write_png", "write_svg"]
+__all__ = ["write_html", "write_png", "write_svg"]

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 from ..media_fedn import FednError
-from .marks import Mark, Tier, annotation_of, events_of, readable, tiers_of
+from .marks import Mark, Tier, annotation_of_marks, readable, tiers_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -156,15 +156,14 @@ def read_eaf(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
     if (units := header.get("TIME_UNITS", "milliseconds")) != "milliseconds":
         raise FednError(f"its times are {units[:40]}; save it with a newer ELAN, which writes milliseconds")
     properties = {element.get("NAME"): element.text for element in header.findall("PROPERTY")}
-    facts = json.loads(properties[_PROPERTY]) if properties.get(_PROPERTY) and mapping is None else None
+    facts = json.loads(properties[_PROPERTY]) if properties.get(_PROPERTY) else None
     descriptor = header.find("MEDIA_DESCRIPTOR")
     video, origin_ms = None, 0
     if descriptor is not None:
         place = descriptor.get("RELATIVE_MEDIA_URL") or descriptor.get("MEDIA_URL") or ""
         video = unquote(urlsplit(place).path if _URL.match(place) else place) or None
         origin_ms = int(descriptor.get("TIME_ORIGIN") or 0)
-    marks = _marks(root, origin_ms)
-    return [annotation_of(path, events_of(marks, mapping), facts, video)]
+    return [annotation_of_marks(path, _marks(root, origin_ms), mapping, facts, video)]
 
 
 def _marks(root: ElementTree.Element, origin_ms: int) -> Iterator[Mark]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media_fedn import FednError
-from .marks import Mark, annotation_of, events_of, readable, tiers_of
+from .marks import Mark, annotation_of_marks, readable, tiers_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -99,8 +99,7 @@ def _annotation(path: Path, task: Mapping[str, Any], mapping: "CodeMapping | Non
                     "its regions have frames and no times; a mapping file with `fps` says how long these are"
                 )
             marks += [Mark(tier or "face 0", readable(label), *times, details) for label in value[_KIND]]
-    events = events_of(marks, mapping)
-    return annotation_of(path, events, facts if mapping is None else None, task["data"].get("video"))
+    return annotation_of_marks(path, marks, mapping, facts, task["data"].get("video"))
 
 
 __all__ = ["read_labelstudio", "write_labelstudio"]

@@ -13,6 +13,7 @@ columns: {label: Code, onset_s: Start, offset_s: End}   # of tables: our column 
 """
 
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -41,6 +42,7 @@ class CodeMapping:
     codes: code -> a label, a dict with `label` and `type`, or `None` to leave it out. Empty: codes are labels.
     columns: column of ours -> column of a table.
     fps: frames per second.
+    left_out: tier -> how often `meaning` gave nothing.
 
     Raises:
         `FednError`: keys and values of other kinds.
@@ -55,6 +57,7 @@ class CodeMapping:
     codes: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     fps: float | None = None
+    left_out: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for name in ("tiers", "codes", "columns"):
@@ -107,6 +110,7 @@ class CodeMapping:
         """
         of_tier = _find(self.tiers, tier) if self.tiers else {}
         if of_tier is _ABSENT:
+            self.left_out[tier] += 1
             return None
         of_code = _find(self.codes, code) if self.codes else {}
         if of_code is _ABSENT:
@@ -115,6 +119,7 @@ class CodeMapping:
                 "left out"
             )
         if of_code is None:
+            self.left_out[tier] += 1
             return None
         of_code = {"label": of_code} if isinstance(of_code, str) else of_code
         kind = of_code.get("type", of_tier.get("type"))

@@ -132,22 +132,39 @@ def type_of_tier(name: str) -> str | None:
 # --- and back -----------------------------------------------------------------------------------------------------
 
 
-def events_of(marks: Iterable[Mark], mapping: "CodeMapping | None") -> list[dict[str, Any]]:
+def annotation_of_marks(
+    path: Path,
+    marks: Iterable[Mark],
+    mapping: "CodeMapping | None",
+    facts: Mapping[str, Any] | None,
+    video: str | None = None,
+) -> "ExpressionAnnotation":
     """
-    The fields of expressions that marks stand for, by the mapping, or by our own names of tiers.
+    The annotation that marks stand for: by our own names of tiers where all are ours, or else by the mapping.
+
+    Args:
+        path, facts, video: as `annotation_of` takes them.
+        marks: in any order.
+        mapping: for tiers of somebody else.
 
     Raises:
         `FednError`: tiers of somebody else without a mapping, or a code that the mapping does not have.
     """
     marks = list(marks)
-    if mapping is None:
-        theirs = list(dict.fromkeys(mark.tier for mark in marks if not _OUR_TIER.fullmatch(mark.tier)))
-        if theirs:
-            codes = ", ".join(map(repr, dict.fromkeys(mark.code for mark in marks if mark.tier in set(theirs[:20]))))
-            raise FednError(
-                f"its tiers are {', '.join(map(repr, theirs[:20]))} with the codes {codes[:300]}; a mapping file says "
-                "what they mean (--mapping)"
-            )
+    theirs = list(dict.fromkeys(mark.tier for mark in marks if not _OUR_TIER.fullmatch(mark.tier)))
+    if theirs and mapping is None:
+        codes = ", ".join(map(repr, dict.fromkeys(mark.code for mark in marks if mark.tier in set(theirs[:20]))))
+        raise FednError(
+            f"its tiers are {', '.join(map(repr, theirs[:20]))} with the codes {codes[:300]}; a mapping file says "
+            "what they mean (--mapping)"
+        )
+    if not theirs and (marks or mapping is None):
+        return annotation_of(path, _events(marks, None), facts, video)
+    known = facts["video"] if facts else video
+    return annotation_of(path, _events(marks, mapping), None, known)
+
+
+def _events(marks: Iterable[Mark], mapping: "CodeMapping | None") -> list[dict[str, Any]]:
     found = []
     for mark in marks:
         if mapping is None:
@@ -181,7 +198,10 @@ def _details(mark: Mark) -> dict[str, Any]:
 
 
 def annotation_of(
-    path: Path, events: Sequence[Mapping[str, Any]], facts: Mapping[str, Any] | None, video: str | None = None
+    path: Path,
+    events: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any] | None,
+    video: Mapping[str, Any] | str | None = None,
 ) -> "ExpressionAnnotation":
     """
     An annotation of the fields of its expressions and, where a file of ours says them, the facts about it.
@@ -190,23 +210,21 @@ def annotation_of(
         path: the file, whose name a video without one gets.
         events: keyword arguments of [`ExpressionInterval`].
         facts: as `facts_of` gives them, or `None`.
-        video: path of the video as the file says it.
+        video: the video as the file says it, or its path.
     """
     from ..annotation import ExpressionAnnotation, ExpressionInterval
     from ..results_fedn import SCHEMA
-    from . import SIDECAR_SUFFIX, format_of
+    from . import stem_of
 
     if facts is not None:
         if not isinstance(facts, Mapping):
             raise FednError(f"facts about an annotation were expected, got {str(facts)[:80]!r}")
         return ExpressionAnnotation.from_dict({**facts, "intervals": list(events)})
     if video is None:
-        name = path.name
-        suffix = SIDECAR_SUFFIX if name.endswith(SIDECAR_SUFFIX) else format_of(path).suffix
-        video = name[: -len(suffix)]
+        video = stem_of(path)
     intervals = [ExpressionInterval(**event) for event in events]
     return ExpressionAnnotation(
-        {"path": video},
+        {"path": video} if isinstance(video, str) else video,
         intervals,
         labels=sorted({event.label for event in intervals if event.label is not None}),
         types=sorted({event.type for event in intervals if event.type is not None}),
@@ -219,8 +237,8 @@ __all__ = [
     "Span",
     "Tier",
     "annotation_of",
+    "annotation_of_marks",
     "end_ms_of",
-    "events_of",
     "lanes",
     "readable",
     "span_of",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..media_fedn import FednError
-from .marks import Mark, Span, Tier, annotation_of, end_ms_of, events_of, tiers_of
+from .marks import Mark, Span, Tier, annotation_of_marks, end_ms_of, tiers_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -86,8 +86,7 @@ def read_textgrid(path: Path, mapping: "CodeMapping | None") -> list["Expression
         for entry in grid.getTier(name).entries:
             times = (entry.time, entry.time) if hasattr(entry, "time") else (entry.start, entry.end)
             marks.append(Mark(name, entry.label.replace('""', '"'), *times, details.get((name, times[0]), "")))
-    facts = next(iter(facts_beside(path)), None) if mapping is None else None
-    return [annotation_of(path, events_of(marks, mapping), facts)]
+    return [annotation_of_marks(path, marks, mapping, next(iter(facts_beside(path)), None))]
 
 
 __all__ = ["read_textgrid", "write_textgrid"]

@@ -42,6 +42,8 @@ def read_rttm(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnno
     """One annotation for each file that is named; with a mapping a tier is the channel's number."""
     from . import facts_beside
 
+    beside = facts_beside(path)
+    mapping = None if beside else mapping  # what we wrote needs none
     events: dict[str, list] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         fields = line.split()
@@ -61,7 +63,6 @@ def read_rttm(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnno
             meaning = mapping.meaning(channel, label or "")
             event = None if meaning is None else {**event, **meaning, "type": meaning["type"] or kind}
         events.setdefault(unquote(video), []).extend([] if event is None else [event])
-    beside = facts_beside(path) if mapping is None else []
     if len(beside) == 1 and len(events) <= 1:
         return [annotation_of(path, next(iter(events.values()), []), beside[0])]
     if not events:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media_fedn import FednError
-from .marks import Mark, Span, Tier, annotation_of, events_of, tiers_of, type_of_tier
+from .marks import Mark, Span, Tier, annotation_of_marks, tiers_of, type_of_tier
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -66,10 +66,10 @@ def _clock(thousandths: int, mark: str) -> str:
 def read_vtt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
     text = path.read_text(encoding="utf-8-sig")
     facts = None
-    if mapping is None and (note := re.search(rf"^{_NOTE}(.*)$", text, re.MULTILINE)):
+    if note := re.search(rf"^{_NOTE}(.*)$", text, re.MULTILINE):
         facts = json.loads(note[1])
     marks = [_mark(cue.identifier or "", html.unescape(cue.raw_text), cue) for cue in _cues().from_string(text)]
-    return [annotation_of(path, events_of(marks, mapping), facts)]
+    return [annotation_of_marks(path, marks, mapping, facts)]
 
 
 def read_srt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
@@ -81,8 +81,7 @@ def read_srt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
     for cue in [] if is_empty else cues.from_srt(str(path)):
         text, _, last = cue.raw_text.rpartition("\n")
         marks.append(_mark(last, text, cue) if text and _OUR_CUE.fullmatch(last) else _mark("", cue.raw_text, cue))
-    facts = next(iter(facts_beside(path)), None) if mapping is None else None
-    return [annotation_of(path, events_of(marks, mapping), facts)]
+    return [annotation_of_marks(path, marks, mapping, next(iter(facts_beside(path)), None))]
 
 
 def _cues():

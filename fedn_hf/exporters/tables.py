@@ -50,20 +50,32 @@ def write_tsv(annotations: Sequence["ExpressionAnnotation"], path: Path, target:
 
 def read_csv(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
     """A table of ours, of a coder, or of BORIS."""
-    with open(path, encoding=_encoding(path), newline="") as file:
-        first = file.readline()
-        # Where a comma is the decimal mark, spreadsheets write semicolons between cells.
-        delimiter = max("\t;,", key=first.count)
-        file.seek(0)
-        rows = list(csv.reader(file, delimiter=delimiter))
-    if any(boris.is_export(row) for row in rows[: boris.MOST_ROWS_BEFORE]):
-        return boris.annotations_of(path, rows, mapping)
-    header, *rows = [[unguarded(cell) for cell in row] for row in rows] or [[]]
+    header, rows = read_rows(path)
+    if any(boris.is_export(row) for row in [header, *rows[: boris.MOST_ROWS_BEFORE]]):
+        return boris.annotations_of(path, [header, *rows], mapping)
     if len(set(header)) < len(header):
         raise FednError(f"two columns have the same name: {', '.join(header)[:200]}")
+    return _annotations_of(path, header, [dict(zip(header, row, strict=False)) for row in rows], mapping)
+
+
+def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """First row and all others, as spreadsheets in any country write them."""
+    with open(path, encoding=_encoding(path), newline="") as file:
+        first = file.readline()
+        # Where a comma is the decimal mark, there are semicolons between cells.
+        delimiter = max("\t;,", key=first.count)
+        file.seek(0)
+        rows = [[unguarded(cell) for cell in row] for row in csv.reader(file, delimiter=delimiter)]
+    header, *rows = rows or [[]]
     if delimiter == ";":
         rows = [[cell.replace(",", ".") if _is_decimal(cell) else cell for cell in row] for row in rows]
-    return _annotations_of(path, header, [dict(zip(header, row, strict=False)) for row in rows], mapping)
+    return header, rows
+
+
+def is_ours(header: Sequence[str]) -> bool:
+    """Whether a table has the columns that we write, and no others."""
+    known = {*_FIELDS, "video"}
+    return {"onset_s", "offset_s"} <= set(header) and all(n in known or n.startswith(_SCORE) for n in header)
 
 
 read_tsv = read_csv
@@ -152,7 +164,7 @@ def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionA
         table = file.read()
     rows = table.to_pylist()
     known = (table.schema.metadata or {}).get(_METADATA)
-    if known is None or mapping is not None:  # a table of somebody else, or one that has been worked on
+    if known is None:  # a table of somebody else, or one that has been worked on
         return _annotations_of(path, table.column_names, rows, mapping)
     annotations = []
     for facts in json.loads(known):
@@ -183,6 +195,8 @@ def _annotations_of(
     """One annotation for each video that a table names, or for the file's name."""
     from . import facts_beside
 
+    if facts_beside(path) or (is_ours(header) and mapping and not set(mapping.columns.values()) <= set(header)):
+        mapping = None  # what we wrote needs none
     places = _places(header, mapping)
     beside = {facts["video"]["path"]: facts for facts in facts_beside(path)}
     events: dict[str | None, list] = {} if "video" in places else {None: []}
@@ -286,9 +300,11 @@ def whole_of(value: Any) -> int | None:
 
 __all__ = [
     "guarded",
+    "is_ours",
     "number_of",
     "read_csv",
     "read_parquet",
+    "read_rows",
     "read_tsv",
     "unguarded",
     "whole_of",

@@ -4,6 +4,7 @@ Needs numpy only. Tables of [`Expressions`] go in; every result carries the [`Pr
 """
 
 from .agreement import AgreementResult, SelfReportResult, agreement, cohen_kappa, icc, self_report_agreement
+from .codings import Codings, read_codings
 from .detection import ACTIVITYNET_IOUS, COCO_IOUS, AveragePrecisions, DetectionResult, average_precision, detection
 from .expressions import Expressions, Videos, concatenate
 from .protocol import PRESETS, STRICT, Protocol, get_protocol
@@ -21,6 +22,7 @@ __all__ = [
     "AveragePrecisions",
     "BoundaryError",
     "Choice",
+    "Codings",
     "Counts",
     "DetectionResult",
     "Expressions",
@@ -43,6 +45,7 @@ __all__ = [
     "get_protocol",
     "icc",
     "paired_difference",
+    "read_codings",
     "recognition",
     "select",
     "self_report_agreement",

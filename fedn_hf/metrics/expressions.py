@@ -6,7 +6,6 @@ dictionaries. What no metric could use is refused here, with the row that holds 
 
 import csv
 import gzip
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -260,30 +259,23 @@ class Expressions:
             raise FednError(f"{path}: {error}") from error
 
     @classmethod
-    def read(cls, path: str | Path, fps: float | None = None) -> "Expressions":
+    def read(cls, path: str | Path, fps: float | None = None, mapping: Any = None) -> "Expressions":
         """
-        Expressions of a CSV file, a JSON annotation of this package, or a folder of either. In a folder x.csv beside
-        x.json says the same again, as `fedn detect -o` writes them: the JSON is read.
+        Expressions of a file or a folder of files: tables, annotations of this package, and what coders made with
+        ELAN, Praat or BORIS. In a folder x.csv beside x.json says the same again, as `fedn detect -o` writes them: the
+        JSON is read.
+
+        Args:
+            path: file or folder.
+            fps: frames per second, for files that do not say.
+            mapping: what tiers and codes of coders mean; see [`CodeMapping`].
 
         Raises:
             `FednError`: nothing to read there.
         """
-        path = Path(path)
-        if path.is_dir():
-            found = {file for file in path.iterdir() if file.suffix in (".csv", ".json")}
-            files = sorted(found - {file.with_suffix(".csv") for file in found if file.suffix == ".json"})
-            if not files:
-                raise FednError(f"{path}: no .csv or .json in this folder")
-            return concatenate([cls.read(file, fps) for file in files])
-        if path.suffix == ".json":
-            from ..annotation import ExpressionAnnotation
+        from .codings import read_codings
 
-            try:
-                data = json.loads(path.read_text(encoding="utf-8"))
-                return cls.from_annotations([ExpressionAnnotation.from_dict(data)])
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, FednError) as error:
-                raise FednError(f"{path}: not an annotation of this package: {error}") from error
-        return cls.from_csv(path, fps=fps)
+        return read_codings([path], fps, mapping).tables[0]
 
 
 @dataclass(frozen=True)
