@@ -297,7 +297,6 @@ def test_what_goes_wrong_is_said(tmp_path):
             r"no training\.augmentations\.change_gain\.si",
         ),
         ({"training": 3}, r"training must hold names and values, got 3"),
-        ({"training": {"early_stopping_epochs": 2}}, r"set num_validation to 1 or more, got 0"),
         ({"model": {"hiden_size": 3}}, r"there is no model\.hiden_size"),
         ({"scheme": "seven"}, r"recipe\.scheme must be one of objective_4"),
     ],

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 import yaml
 from typer.testing import CliRunner
 
-from fedn_hf import FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor, find_intervals
 from fedn_hf.cli import app
-from fedn_hf.training import FeatureRecipe, Recipe
+from fedn_hf.loss_fedn import interval_iou
+from fedn_hf.training import FeatureRecipe, Recipe, train_one
 from tests import training_sets as small
 from tests.clips import make
 from tests.test_training_loso import MODEL
@@ -59,6 +60,37 @@ def test_train(corpus, tmp_path):
     fedn("train", *corpus, "-o", out, "--epochs", 2, "--set", "training.ema_decay=0.5", "--validation", "s3")
     assert (out / "log.jsonl").read_text() == lines  # nothing was left to do
     assert "training.epochs was 2, is 3" in fedn("train", *corpus, "-o", out, "--epochs", 3, code=2)
+
+
+def test_validation_subjects_choose_the_score_to_report_from(corpus, tmp_path):
+    """The best of all thresholds on them, counted here by hand; without them it stays as it is."""
+    said = fedn("train", *corpus, "-o", tmp_path / "a", "--epochs", 12, "--validation", "s2", "--validation", "s3")
+    model = FednForFacialExpressionDetection.from_pretrained(tmp_path / "a" / "model").eval()
+    recipe = FeatureRecipe.read(tmp_path / "a" / "model" / "features.json")
+
+    def f1(threshold):
+        hits = found = events = 0
+        for row in small.rows()[2:]:
+            sequence = recipe.sequence(row, model.config)
+            proposals = model.detect_from_features(sequence.inputs["frame_features"])
+            intervals = find_intervals(proposals, fps=30, score_threshold=threshold)
+            hits += sum(
+                any(
+                    float(interval_iou(frames.float(), truth)) >= 0.5 and kind == is_micro
+                    for frames, kind in zip(intervals.frames.round(), intervals.type, strict=True)
+                )
+                for truth, is_micro in zip(sequence.labels["intervals"], sequence.labels["type_labels"], strict=True)
+            )
+            found, events = found + len(intervals), events + 4
+        return 2 * hits / (found + events)
+
+    chosen = model.config.score_threshold
+    best = max(f1(step / 50) for step in range(1, 50))
+    assert f"from a score of {chosen} on, the best on the validation subjects: F1 {best:.4f}" in said
+    assert f1(chosen) == best > 0.2 and chosen != FednConfig().score_threshold
+    said = fedn("train", *corpus, "-o", tmp_path / "b", "--epochs", 1)
+    assert "from a score of 0.5 on, which nobody has chosen, as nobody validated" in said
+    assert FednConfig.from_pretrained(tmp_path / "b" / "model").score_threshold == 0.5
 
 
 def test_loso_in_parts_and_the_report(corpus, tmp_path):
@@ -106,11 +138,28 @@ def test_the_benchmark(corpus, tmp_path, monkeypatch, capsys):
         (["--set", "training.colour=red"], "there is no training.colour"),
         (["--set", "training.epochs"], "--set takes NAME=VALUE"),
         (["--videos", "folder"], "give either --videos, or --corpus"),
-        (["--validation", "s9"], "no subject s9; there is s0, s1"),
     ],
 )
 def test_wrong_flags(corpus, tmp_path, flags, words):
     assert words in fedn("train", *corpus, "-o", tmp_path, *flags, code=1)
+
+
+def test_who_validates(corpus, tmp_path):
+    assert "no subject s9 to validate; there is s0, s1" in fedn(
+        "train", *corpus, "-o", tmp_path, "--validation", "s9", code=2
+    )
+    everyone = [word for subject in range(4) for word in ("--validation", f"s{subject}")]
+    assert "nobody is left to train" in fedn("train", *corpus, "-o", tmp_path, *everyone, code=2)
+    assert "nobody is left to train" in fedn("train", *corpus, "-o", tmp_path, "--set", "num_validation=9", code=2)
+    assert "needs validation subjects" in fedn(
+        "train", *corpus, "-o", tmp_path, "--set", "training.early_stopping_epochs=1", code=2
+    )
+    rows = [
+        {**row, "split": split} for row, split in zip(small.rows(), ("train", "train", "train", "test"), strict=True)
+    ]
+    recipe = Recipe.read(corpus[1]).with_values({"num_validation": 1, "training.epochs": 1})
+    assert train_one(rows, small.LABELS, recipe, tmp_path / "a").num_videos == 2  # s2 validates, and not s3
+    assert "system=cascade is for folds" in fedn("train", *corpus, "-o", tmp_path, "--set", "system=cascade", code=2)
 
 
 def test_wrong_flags_of_loso(corpus, tmp_path):

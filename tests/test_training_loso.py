@@ -95,6 +95,9 @@ def test_folds_go_on_where_they_were(run, tmp_path):
         score_folds(tmp_path, rows)
     with pytest.raises(TrainingError, match=r"training\.learning_rate was 0\.01, is 0\.001"):
         run_folds(rows, small.LABELS, RECIPE.with_values({"training.learning_rate": 1e-3}), tmp_path)
+    with pytest.raises(TrainingError, match="set num_validation to 1 or more, got 0"):
+        run_folds(rows, small.LABELS, RECIPE.with_values({"training.early_stopping_epochs": 2}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(TrainingError, match="got 5/4"):
         run_folds(rows, small.LABELS, RECIPE, tmp_path, part=(5, 4))
 

@@ -76,7 +76,8 @@ def train(
 
     \b
     FOLDER/model is the network in the end: of the best epoch, if subjects
-    validate, else of the last one. On many GPUs:
+    validate, else of the last one. They also choose the score from which on it
+    reports. On many GPUs:
       accelerate launch $(which fedn) train ...
 
     \b
@@ -88,7 +89,7 @@ def train(
 
     def work(hook) -> None:
         rows, labels = _rows(recipe, corpus, features, sheets, videos, fps, hook)
-        _train(rows, labels, recipe, set(validation or ()), out, hook)
+        _train(rows, labels, recipe, validation or [], out, hook)
 
     _run(work, threads)
 
@@ -187,39 +188,29 @@ def _rows(recipe, corpus, features, sheets, videos, fps, hook):
     return corpus_rows(corpus, features, sheets, recipe.scheme, **({} if fps is None else {"fps": fps}))
 
 
-def _train(rows, labels, recipe, validation: set[str], out: Path, hook) -> None:
+def _train(rows, labels, recipe, validation: list[str], out: Path, hook) -> None:
     from accelerate import PartialState
 
-    from ..training import train as train_network
-    from ..training.inputs import Inputs, make_model
+    from ..configuration_fedn import FednConfig
+    from ..training import train_one
 
-    subjects = sorted({row["subject_id"] for row in rows})
-    if unknown := validation - set(subjects):
-        raise UsageError(f"--validation: no subject {', '.join(sorted(unknown))}; there is {', '.join(subjects)}")
-    if not validation:
-        validation = {row["subject_id"] for row in rows if row.get("split") == "validation"}
-        validation = validation or set(subjects[len(subjects) - recipe.num_validation :])
-    training = [row for row in rows if row["subject_id"] not in validation and row.get("split") != "test"]
-    validating = [row for row in rows if row["subject_id"] in validation]
-    inputs = Inputs.fit(training, labels, recipe)
-    result = train_network(
-        make_model(inputs.config, recipe),
-        [inputs.sequence(row) for row in training],
-        recipe.training,
-        out,
-        validation=[inputs.sequence(row) for row in validating],
-        detection=recipe.detection,
-        video_processor=inputs.video_processor,
-        hook=hook,
-        name=out.name,
-    )
+    trained = train_one(rows, labels, recipe, out, validation=validation, hook=hook)
     if not PartialState().is_main_process:
         return
-    inputs.save_model(out / ("latest" if result.best_epoch is None else "best"), out / "model")
+    result, model = trained.result, out / "model"
     told = f"loss {result.losses[-1]:.4f}"
     if result.best_epoch is not None:
         told += f"; best on the validation subjects after epoch {result.best_epoch}: {result.best_score:.4f}"
-    say(f"{out / 'model'}: trained on {len(training)} videos, {told}")
+    say(f"{model}: trained on {trained.num_videos} videos, {told}")
+    if trained.threshold is not None:
+        say(
+            f"It reports from a score of {trained.threshold} on, the best on the validation subjects: "
+            f"F1 {trained.threshold_f1:.4f}"
+        )
+        return
+    reason = "nobody validated" if trained.threshold_f1 is None else "nothing was found on the validation subjects"
+    default = FednConfig.from_pretrained(model).score_threshold
+    say(f"It reports from a score of {default} on, which nobody has chosen, as {reason}")
 
 
 def _run(work, threads: int | None) -> None:

@@ -1,9 +1,9 @@
 """Training on Accelerate: settings, the loop, checkpoints that go on exactly where they were, and honest folds.
 
 `settings` says what can be set; `loop` trains a network on sequences, with `optimisation`, `switches` and `log` beside
-it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus, and `detections` what is found in them; `loso`
-trains and tests every fold, `report` scores them by what `selection` chose on other subjects, and `recognition` how
-emotions are named where the intervals are known.
+it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus, and `detections` what is found in them.
+`single` trains one network; `loso` trains and tests every fold, `report` scores them by what `selection` chose on
+other subjects, and `recognition` scores how emotions are named where the intervals are known.
 """
 
 from .inputs import FeatureRecipe, corpus_rows, video_rows
@@ -11,6 +11,7 @@ from .loop import TrainingResult, train
 from .loso import run_folds
 from .report import FoldsReport, score_folds
 from .settings import DetectionSettings, FeatureSettings, Recipe, TrainingError, TrainingSettings
+from .single import Trained, train_one
 
 __all__ = [
     "DetectionSettings",
@@ -18,6 +19,7 @@ __all__ = [
     "FeatureSettings",
     "FoldsReport",
     "Recipe",
+    "Trained",
     "TrainingError",
     "TrainingResult",
     "TrainingSettings",
@@ -25,5 +27,6 @@ __all__ = [
     "run_folds",
     "score_folds",
     "train",
+    "train_one",
     "video_rows",
 ]

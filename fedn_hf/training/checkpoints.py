@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..modeling_fedn import FednForFacialExpressionDetection
 from .settings import TrainingError
 
 _FORMAT = 1
@@ -192,6 +193,12 @@ class Checkpoints:
         return state
 
 
+def chosen_network(folder: Path) -> FednForFacialExpressionDetection:
+    """The network that a run ends in: of the best epoch where subjects validated, else of the last one."""
+    name = "best" if (folder / "best").exists() else "latest"
+    return FednForFacialExpressionDetection.from_pretrained(folder / name).eval()
+
+
 def differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """
     What differs between two nested dictionaries of plain data, one line each.
@@ -245,4 +252,4 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["Checkpoints", "TrainingState", "differing", "sync"]
+__all__ = ["Checkpoints", "TrainingState", "chosen_network", "differing", "sync"]

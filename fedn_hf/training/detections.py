@@ -22,10 +22,12 @@ def raw_detections(
     settings: DetectionSettings,
     video_processor: FednVideoProcessor | None = None,
     recogniser: FednForFacialExpressionDetection | None = None,
+    all_types: bool = True,
 ) -> list[dict[str, Any]]:
     """
     Everything that a network finds down to a low score, in native inclusive frames. Sequences of crops need the
-    processor; with a recogniser, emotions are what that says of the intervals.
+    processor; with a recogniser, emotions are what that says of the intervals. With `all_types` much is found twice,
+    as either type, for those who choose a threshold per type afterwards.
 
     Returns:
         Dictionaries with `subject`, `video`, `onset`, `apex`, `offset`, `type`, `emotion` (`None` for a network that
@@ -42,7 +44,7 @@ def raw_detections(
             nms=settings.nms,
             nms_iou=settings.nms_iou,
             nms_sigma=settings.nms_sigma,
-            all_types=True,
+            all_types=all_types,
         )
         most = max(1, round(settings.max_per_minute * len(sequence) / config.frame_rate / 60))
         ranks = found.score.argsort(descending=True, stable=True)

@@ -270,9 +270,9 @@ class Inputs:
         """What makes pixels of crops, for networks with a backbone."""
         return None if self.config.backbone_config is None else processor_of(self.config)
 
-    def save_model(self, checkpoint: Path, folder: Path) -> None:
-        """Write a checkpoint's network as `from_pretrained` and the pipeline take it, with what its inputs need."""
-        FednForFacialExpressionDetection.from_pretrained(checkpoint).save_pretrained(folder)
+    def save_model(self, model: FednForFacialExpressionDetection, folder: Path) -> None:
+        """Write a network as `from_pretrained` and the pipeline take it, with what its inputs need."""
+        model.save_pretrained(folder)
         if self.video_processor is not None:
             self.video_processor.save_pretrained(folder)
         if self.features is not None:

@@ -24,7 +24,7 @@ from ..data.folds import Fold, leave_one_subject_out
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
 from .baselines import flow_rule
-from .checkpoints import differing
+from .checkpoints import chosen_network, differing
 from .detections import raw_detections, read_detections, write_detections
 from .inputs import Inputs, Row, make_model, without_events
 from .loop import TrainingResult, train
@@ -80,6 +80,10 @@ def run_folds(
     if PartialState().num_processes > 1:
         raise TrainingError(
             f"a fold is trained by one process, got {PartialState().num_processes}: start one for each part i/n"
+        )
+    if recipe.training.early_stopping_epochs and not recipe.num_validation:
+        raise TrainingError(
+            "training.early_stopping_epochs needs subjects to look at: set num_validation to 1 or more, got 0"
         )
     folder = Path(folder)
     _begin(folder, rows, labels, recipe)
@@ -174,12 +178,6 @@ class _FoldRun:
         return [{**row, "epoch": epoch, "fps": self.fps[row["video"]]} for row in found]
 
 
-def chosen_network(folder: Path) -> FednForFacialExpressionDetection:
-    """The network of the best epoch, or else of the last one."""
-    name = "best" if (folder / "best").exists() else "latest"
-    return FednForFacialExpressionDetection.from_pretrained(folder / name).eval()
-
-
 def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Recipe) -> None:
     """Say in the folder what its folds are made with, or refuse to mix them with others."""
     told = recipe.to_dict()
@@ -201,4 +199,4 @@ def _begin(folder: Path, rows: Sequence[Row], labels: Iterable[str], recipe: Rec
         unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-__all__ = ["DETECTIONS", "RECIPE", "chosen_network", "run_fold", "run_folds"]
+__all__ = ["DETECTIONS", "RECIPE", "run_fold", "run_folds"]

@@ -13,9 +13,10 @@ from typing import Any
 from ..metrics import RecognitionResult, recognition
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..postprocessing_fedn import match_labels
+from .checkpoints import chosen_network
 from .detections import frame_inputs
 from .inputs import FeatureRecipe, Inputs, Row
-from .loso import RECIPE, chosen_network
+from .loso import RECIPE
 from .report import event_rows, expressions
 
 

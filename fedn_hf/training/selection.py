@@ -1,4 +1,4 @@
-"""Thresholds per type, chosen by subjects who are not tested on them."""
+"""Thresholds, chosen by subjects who are not tested with them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -66,6 +66,30 @@ def best_f1(raw: Expressions, events: Expressions) -> float:
     return round(_best(counts.sum(axis=2), epochs, problem.kinds)[0], 10)
 
 
+def best_threshold(raw: Expressions, events: Expressions) -> tuple[float | None, float]:
+    """
+    The one threshold for both types with the highest strict F1, of equal ones the lowest, and that F1; `None` and 0
+    where no threshold finds anything that is marked.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.metrics import Expressions
+    >>> from fedn_hf.training.selection import best_threshold
+
+    >>> events = Expressions.from_rows([("v", 0, 9, "macro"), ("v", 20, 29, "micro")])
+    >>> best_threshold(Expressions.from_rows([("v", 0, 9, "macro", 0.9), ("v", 50, 90, "micro", 0.3)]), events)
+    (0.32, 0.6666666667)
+    ```
+    """
+    if not len(raw):
+        return None, 0.0
+    totals = _count(raw, events, None)[0].sum(axis=(0, 2, 3))  # (thresholds, 3)
+    f1 = np.round(2 * totals[:, 0] / np.maximum(totals[:, 1:].sum(-1), 1), 10)
+    best = int(f1.argmax())
+    return (THRESHOLDS[best] if f1[best] else None), float(f1[best])
+
+
 def _count(raw: Expressions, events: Expressions, videos: Videos | None) -> tuple[np.ndarray, list, Problem]:
     """True positives, predictions and events (epochs, thresholds, subjects, types, 3); the epochs; the problem."""
     problem = prepare(dataclasses.replace(raw, epoch=None), events, STRICT, videos)
@@ -102,4 +126,4 @@ def _best(counts: np.ndarray, epochs: list[int | None], kinds: Sequence[str]) ->
     return float(f1.max()), {"epoch": epochs[epoch], **chosen}
 
 
-__all__ = ["THRESHOLDS", "best_f1", "choose_by_type"]
+__all__ = ["THRESHOLDS", "best_f1", "best_threshold", "choose_by_type"]

@@ -326,10 +326,6 @@ class Recipe:
                 raise TrainingError(f"recipe.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if type(self.num_validation) is not int or self.num_validation < 0:
             raise TrainingError(f"recipe.num_validation must be a number of subjects, got {self.num_validation!r}")
-        if self.training.early_stopping_epochs and not self.num_validation:
-            raise TrainingError(
-                "training.early_stopping_epochs needs subjects to look at: set num_validation to 1 or more, got 0"
-            )
         if self.backbone is not None and not isinstance(self.backbone, str):
             raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
         if type(self.balance_classes) is not bool:
