@@ -217,7 +217,8 @@ class Painter:
         for i in np.flatnonzero((self._offsets > first_s) & (self._onsets < first_s + WINDOW_S)):
             event = self.annotation.intervals[i]
             y = top + lane * self.types.index(type_of(event))
-            box = (x_of(event.onset_s), y + 2, max(x_of(event.offset_s), x_of(event.onset_s) + 2), y + lane - 2)
+            left_x = x_of(event.onset_s)  # a pixel is left between one and the next
+            box = (left_x, y + 2, max(x_of(event.offset_s) - 2, left_x + 1), y + lane - 2)
             pen.rectangle(box, fill=self._colour(event))
             named.append((event, box))
         for curve in self._curves:
