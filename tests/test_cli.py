@@ -165,7 +165,7 @@ MODEL_WRONG = {
     "not among what the network knows (happiness": ["--label", "joy"],
     "not among what the network knows (macro": ["--type", "medium"],
     'with commas between, not "json,xls"': ["-o", "out", "--format", "json,xls"],
-    '--format takes json and csv, with commas between, not ""': ["-o", "out", "--format", ""],
+    'html, with commas between, not ""': ["-o", "out", "--format", ""],
     "--format goes with -o": ["--format", "json"],
     "--save-raw goes with -o": ["--save-raw"],
     "looks like a file": ["-o", "out.csv"],
@@ -261,7 +261,9 @@ def test_bad_files_among_good_ones(checkpoint, clip, tmp_path):
     assert "The file is damaged: what comes after 0:00:0" in ran.stdout
     for words in ("3 of 5 failed", "bad.mp4: not a read", "empty.mp4: the file is empty", "gone.mp4: no such file"):
         assert words in ran.stderr
-    assert {Path(name).name for name in files_in(out)} == {"h264.csv", "cut.csv"}
+    # A table has no place for where it comes from, and no file that holds everything was asked for.
+    names = {Path(name).name for name in files_in(out)}
+    assert names == {"h264.csv", "h264.provenance.json", "cut.csv", "cut.provenance.json"}
 
 
 def test_a_fault_of_ours_costs_one_file(checkpoint, clip, tmp_path, monkeypatch):
@@ -433,7 +435,7 @@ def test_clock(seconds, shown):
 def test_doctor():
     ran = fedn_process("doctor")
     assert "All is well." in ran.stdout and "FAILED" not in ran.stdout
-    for words in ("found in all 150 frames", "h264", "an untrained one runs", 'pip install "fedn_hf[export]"'):
+    for words in ("found in all 150 frames", "h264", "an untrained one runs", 'pip install "fedn_hf[archive]"'):
         assert words in ran.stdout
 
 

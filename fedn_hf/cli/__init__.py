@@ -14,6 +14,7 @@ from .checkpoints import pull, push
 from .detect import detect, postprocess
 from .doctor import doctor
 from .evaluate import agreement, evaluate
+from .export import export
 from .prepare import prepare
 from .render import render
 from .report import report
@@ -82,7 +83,21 @@ def _options(
     """
 
 
-for _command in (detect, postprocess, render, report, prepare, train, loso, evaluate, agreement, doctor, push, pull):
+for _command in (
+    detect,
+    postprocess,
+    export,
+    render,
+    report,
+    prepare,
+    train,
+    loso,
+    evaluate,
+    agreement,
+    doctor,
+    push,
+    pull,
+):
     app.command()(_command)
 app.add_typer(cache, name="cache")
 app.add_typer(synth, name="synth")

@@ -1,6 +1,5 @@
 """Through many files, one after the other: what goes wrong with one stops none of the others, nor does it get lost."""
 
-import json
 import os
 import signal
 import threading
@@ -12,12 +11,13 @@ from pathlib import Path
 import typer
 from rich.console import RenderableType
 
+from ..exporters import FORMATS, format_of, read, write_many
 from ..media_fedn import FednError, MediaError
 from ..progress import ProgressHook
 from .inputs import RAW_SUFFIX, Item, is_url
 from .terminal import INTERRUPTED, SOME_FAILED, UsageError, say, say_error
 
-FORMATS = ("json", "csv")
+_USUAL = ("json", "csv")
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,13 @@ class Results:
         Raises:
             UsageError: unknown formats, or no folder that can be written to.
         """
-        names = [name.strip().lower() for given in formats or [] for name in given.split(",")]
-        if set(names) - set(FORMATS):
-            given = " ".join(formats)
-            raise UsageError(f'--format takes {" and ".join(FORMATS)}, with commas between, not "{given}"')
+        names = formats_of(formats)
         if out is None:
             for option, is_given in (("--format", bool(formats)), ("--save-raw", keeps_raw)):
                 if is_given:
                     raise UsageError(f"{option} goes with -o, the folder for results; name one")
             return cls(None, [], False)
-        if out.suffix.lower().removeprefix(".") in FORMATS and not out.is_dir():
+        if not out.is_dir() and is_file_name(out):
             raise UsageError(f"-o names a folder, and {out} looks like a file; choose what is written with --format")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -55,19 +52,23 @@ class Results:
             raise UsageError(f"{out}: cannot be the folder for results ({error.strerror}); name another") from None
         if not os.access(out, os.W_OK | os.X_OK):
             raise UsageError(f"{out}: this folder cannot be written to; name another with -o")
-        return cls(out, list(dict.fromkeys(names)) or list(FORMATS), keeps_raw)
+        return cls(out, names or list(_USUAL), keeps_raw)
 
     def paths(self, item: Item) -> list[Path]:
-        """All that is written for one item."""
+        """All that is asked for, for one item."""
         if self.folder is None:
             return []
-        suffixes = [*([RAW_SUFFIX] if self.keeps_raw else []), *(f".{name}" for name in self.formats)]
+        suffixes = [*([RAW_SUFFIX] if self.keeps_raw else []), *(FORMATS[name].suffix for name in self.formats)]
         return [Path(f"{self.folder / item.name}{suffix}") for suffix in suffixes]
+
+    def _needs_provenance(self) -> bool:
+        """Whether no file among those of an item holds everything."""
+        return all(FORMATS[name].provenance != "all" for name in self.formats)
 
     def check_free(self, item: Item, source: str) -> None:
         """
-        Make sure that the results of another video of this name are not lost, which a loop over folders would do. Of
-        the kinds of files only CSV does not say whose it is.
+        Make sure that the results of another video of this name are not lost, which a loop over folders would do.
+        Pictures and pages do not say whose they are.
 
         Args:
             source: where this item's video lies, as `source_of` gives it.
@@ -78,7 +79,7 @@ class Results:
         for path in self.paths(item):
             try:
                 other = _source_in(path)
-            except (FednError, OSError, ValueError, LookupError, TypeError, AttributeError):  # no results of ours
+            except FednError:  # no results of ours
                 continue
             if other is not None and _differ(other, source):
                 raise FednError(f"{path} holds the results of {other}; choose another folder with -o")
@@ -91,9 +92,35 @@ class Results:
                 if path.name.endswith(RAW_SUFFIX):
                     raw.save(path)
                 else:
-                    annotation.write(path)
+                    write_many([annotation], path, with_provenance=self._needs_provenance())
             except Exception as error:
                 raise FednError(f"{path} cannot be written ({_reason(error)})") from error
+
+
+def formats_of(given: list[str] | None) -> list[str]:
+    """
+    Names of formats, each once.
+
+    Raises:
+        UsageError: one that is not known, or whose package is missing.
+    """
+    names = list(dict.fromkeys(name.strip().lower() for text in given or [] for name in text.split(",")))
+    if set(names) - set(FORMATS):
+        raise UsageError(f'--format takes {", ".join(FORMATS)}, with commas between, not "{" ".join(given)}"')
+    for name in names:
+        try:
+            FORMATS[name].check()
+        except FednError as error:
+            raise UsageError(f"--format {error}") from None
+    return names
+
+
+def is_file_name(path: Path) -> bool:
+    """Whether a path ends as files of some format do."""
+    try:
+        return bool(format_of(path))
+    except FednError:
+        return False
 
 
 def source_of(path: str) -> str:
@@ -103,15 +130,17 @@ def source_of(path: str) -> str:
 
 def _source_in(path: Path) -> str | None:
     """Of which video a file of results is."""
-    if path.suffix == ".json":
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return known["provenance"].get("source", known["video"]["path"])
     if path.name.endswith(RAW_SUFFIX):
         from ..results_fedn import FednDetections
 
         known = FednDetections.load(path)
-        return known.provenance.get("source", known.video["path"])
-    return None
+    elif not path.is_file() or not format_of(path).is_read:
+        return None
+    else:
+        known = next(iter(read(path)), None)
+    if known is None or "read_from" in known.provenance:  # a file that does not say
+        return None
+    return known.provenance.get("source", known.video["path"])
 
 
 def _differ(one: str, other: str) -> bool:
@@ -216,4 +245,4 @@ def _reason(error: Exception, source: str = "") -> str:
     return " ".join(words.removeprefix(f"{source}: ").split())
 
 
-__all__ = ["FORMATS", "Results", "go_through", "source_of"]
+__all__ = ["Results", "formats_of", "go_through", "is_file_name", "source_of"]

@@ -49,7 +49,7 @@ def detect(
       fedn detect interview.mp4
       fedn detect interview.mp4 --model my-checkpoint --start 1:30 --end 2:00
       fedn detect recordings/ --model my-checkpoint -o results/ --save-raw
-      fedn detect "data/*/cam1.mp4" --model my-checkpoint -o results/ --format csv
+      fedn detect "data/*/cam1.mp4" --model my-checkpoint -o results/ --format json,eaf,png
     """
     reading = options.reading_of(faces, start, end, fps)
     settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)

@@ -56,6 +56,13 @@ def find_raw(arguments: list[str]) -> list[Item]:
     return _named(_found(arguments, _raw_in, f"files named *{RAW_SUFFIX}"), _raw_stem)
 
 
+def find_annotations(arguments: list[str]) -> list[Item]:
+    """As `find_videos`, for files of expressions in any format; of several with one name the one that says most."""
+    from ..exporters import stem_of
+
+    return _named(_found(arguments, _annotations_in, "files of expressions"), stem_of)
+
+
 def is_url(path: str) -> bool:
     """Whether it is a web address and no path."""
     return _URL.match(path) is not None
@@ -120,6 +127,12 @@ def _raw_in(folder: str) -> list[str]:
     return _files_below(folder, lambda name: name.lower().endswith(RAW_SUFFIX))
 
 
+def _annotations_in(folder: str) -> list[str]:
+    from ..exporters import best_files
+
+    return [str(path) for path in best_files(map(Path, _files_below(folder, lambda name: True)))]
+
+
 def _raw_stem(path: str) -> str:
     name = os.path.basename(path)
     return name[: -len(RAW_SUFFIX)] if name.lower().endswith(RAW_SUFFIX) else Path(name).stem
@@ -171,4 +184,13 @@ def _natural_key(path: str) -> list[list[tuple[int, int, str]]]:
     ]
 
 
-__all__ = ["RAW_SUFFIX", "VIDEO_SUFFIXES", "Item", "find_raw", "find_videos", "is_image_folder", "is_url"]
+__all__ = [
+    "RAW_SUFFIX",
+    "VIDEO_SUFFIXES",
+    "Item",
+    "find_annotations",
+    "find_raw",
+    "find_videos",
+    "is_image_folder",
+    "is_url",
+]

@@ -72,7 +72,12 @@ Out = Annotated[
 ]
 Formats = Annotated[
     list[str] | None,
-    typer.Option("--format", metavar="json,csv", help="Kinds of files; both if not given.", rich_help_panel=_RESULTS),
+    typer.Option(
+        "--format",
+        metavar="json,csv,...",
+        help="Kinds of files, as `fedn export --help` lists them; json and csv if not given.",
+        rich_help_panel=_RESULTS,
+    ),
 ]
 SaveRaw = Annotated[
     bool,
