@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,8 @@ def fedn(*arguments, code=0):
     return ran.output
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Features, a table of events, and a recipe; the flags that name them."""
-    folder = tmp_path_factory.mktemp("corpus")
-    rows = small.rows()
+def write(folder, rows):
+    """Features and a table of events, as people have them; the flags that name them."""
     np.savez(folder / "features.npz", **{row["video_id"]: row["features"] for row in rows})
     (folder / "sheets").mkdir()
     with open(folder / "sheets" / "events.csv", "w", newline="") as file:
@@ -43,10 +41,16 @@ def corpus(tmp_path_factory):
         table.writeheader()
         for row in rows:
             table.writerows({**e, "video": row["video_id"], "subject_id": row["subject_id"]} for e in row["events"])
+    return ["--corpus", "folder_csv", "--features", folder / "features.npz", "--sheets", folder / "sheets"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus and a recipe; the flags that name them."""
+    folder = tmp_path_factory.mktemp("corpus")
     recipe = {"model": MODEL, "training": {**small.QUICK, "epochs": 3, "learning_rate": 0.01}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    corpus = ["--corpus", "folder_csv", "--fps", "30", "--features", folder / "features.npz"]
-    return ["--config", folder / "recipe.yaml", *corpus, "--sheets", folder / "sheets"]
+    return ["--config", folder / "recipe.yaml", "--fps", "30", *write(folder, small.rows())]
 
 
 def test_train(corpus, tmp_path):
@@ -144,6 +148,34 @@ def test_wrong_flags(corpus, tmp_path, flags, words):
     assert words in fedn("train", *corpus, "-o", tmp_path, *flags, code=1)
 
 
+def test_another_corpus_tests(corpus, tmp_path):
+    """Its people are called like those who train, and are others; the corpus that trains is refused."""
+    (tmp_path / "other").mkdir()
+    _, _, _, features, _, sheets = write(tmp_path / "other", small.rows(2, seed=1))
+    sheets = sheets.rename(tmp_path / "others")
+    test = ["--test-corpus", "folder_csv", "--test-features", features, "--test-sheets", sheets]
+    flags = [*corpus, "-o", tmp_path / "run", "--epochs", 8, "--validation", "sheets/s3"]
+    said = fedn("train", *flags, *test)
+    assert "trained on 3 videos" in said and "chosen on the validation subjects of other corpora" in said
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert sorted(report["validated_by_type"]["choices"]) == ["others/s0", "others/s1"]
+    same = ["--test-corpus", "folder_csv", "--test-features", corpus[7], "--test-sheets", corpus[9]]
+    assert "sheets/s0 is in train and in test" in fedn("train", *flags, *same, code=2)
+    assert "--test-features missing" in fedn("train", *flags, *test[:2], *test[4:], code=1)
+    twice = [*flags, "--corpus", "folder_csv"]
+    assert "in the same order; got 2 --corpus, 1 --features, 1 --sheets" in fedn("train", *twice, code=1)
+
+
+def test_loso_of_two_corpora(corpus, tmp_path):
+    """People of different corpora are different people, whatever they are called."""
+    (tmp_path / "other").mkdir()
+    more = write(tmp_path / "other", small.rows(2, seed=1))
+    more[-1] = more[-1].rename(tmp_path / "others")
+    flags = [*corpus, *more, "-o", tmp_path / "run", "--epochs", 1, "--folds"]
+    assert "5 others are not" in fedn("loso", *flags, "1/6")
+    assert (tmp_path / "run" / "folds" / "others" / "s0" / "detections.parquet").exists()
+
+
 def test_who_validates(corpus, tmp_path):
     assert "no subject s9 to validate; there is s0, s1" in fedn(
         "train", *corpus, "-o", tmp_path, "--validation", "s9", code=2
@@ -165,7 +197,7 @@ def test_who_validates(corpus, tmp_path):
 def test_wrong_flags_of_loso(corpus, tmp_path):
     assert "such as 3/22, not '5/4'" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "5/4", code=1)
     assert "--corpus and --features and --sheets missing" in fedn("loso", "-o", tmp_path, code=1)
-    assert "no such file" in fedn("loso", *corpus[:6], *corpus[6:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
+    assert "no such file" in fedn("loso", *corpus[:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +245,10 @@ def test_from_videos(videos, tmp_path, monkeypatch):
         for folder in (trained, tmp_path / "frozen" / "model")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+    other = shutil.copytree(videos, tmp_path / "other")
+    flags = ["--videos", videos, "--test-videos", other, "--validation", f"{videos.name}/b", "-o", tmp_path / "across"]
+    flags += ["--config", tmp_path / "free.yaml", "--set", "detection.min_score=0.001"]
+    assert "validation subjects of other corpora" in fedn("train", *flags)
     fedn("loso", "--config", tmp_path / "free.yaml", "--videos", videos, "-o", tmp_path / "loso", "--folds", "1/2")
     assert (tmp_path / "loso" / "folds" / "a" / "detections.parquet").exists()
 

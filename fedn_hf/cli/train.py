@@ -7,7 +7,7 @@ import typer
 
 from .terminal import SOME_FAILED, UsageError, say, say_error
 
-_CORPUS, _HOW = "Corpus", "How to train"
+_CORPUS, _TEST, _HOW = "Corpus", "Another corpus to test on", "How to train"
 
 Config = Annotated[
     Path | None,
@@ -16,20 +16,26 @@ Config = Annotated[
     ),
 ]
 Corpus = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="casme_2, casme_3, samm_lv or folder_csv.", rich_help_panel=_CORPUS),
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="casme_2, casme_3, samm_lv or folder_csv. May be given again, with the two that follow.",
+        rich_help_panel=_CORPUS,
+    ),
 ]
 Features = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(metavar="FILE", help="Published features of its videos.", rich_help_panel=_CORPUS),
 ]
 Sheets = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Where its label sheets lie.", rich_help_panel=_CORPUS)
+    list[Path] | None, typer.Option(metavar="FOLDER", help="Where its label sheets lie.", rich_help_panel=_CORPUS)
 ]
 Videos = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
-        metavar="FOLDER", help="In place of these, what `fedn prepare` or `fedn synth` wrote.", rich_help_panel=_CORPUS
+        metavar="FOLDER",
+        help="In place of these, what `fedn prepare` or `fedn synth` wrote. May be given again.",
+        rich_help_panel=_CORPUS,
     ),
 ]
 Fps = Annotated[
@@ -63,7 +69,21 @@ def train(
     fps: Fps = None,
     validation: Annotated[
         list[str] | None,
-        typer.Option(metavar="SUBJECT", help="Does not train, but says when to stop.", rich_help_panel=_CORPUS),
+        typer.Option(
+            metavar="SUBJECT", help="Chooses, and does not train. May be given again.", rich_help_panel=_CORPUS
+        ),
+    ] = None,
+    test_corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="As --corpus, but only to test.", rich_help_panel=_TEST)
+    ] = None,
+    test_features: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Features of its videos.", rich_help_panel=_TEST)
+    ] = None,
+    test_sheets: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Its label sheets.", rich_help_panel=_TEST)
+    ] = None,
+    test_videos: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="In place of these.", rich_help_panel=_TEST)
     ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -77,19 +97,25 @@ def train(
     \b
     FOLDER/model is the network in the end: of the best epoch, if subjects
     validate, else of the last one. They also choose the score from which on it
-    reports. On many GPUs:
+    reports, and the thresholds that another corpus is scored with. Where there
+    are several corpora, subjects are called by them: casme_2/s15. On many GPUs:
       accelerate launch $(which fedn) train ...
 
     \b
     Examples:
       fedn train --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
       fedn train --config recipe.yaml --videos casme2 --validation s15 --epochs 30 -o run
+      fedn train --config cross_corpus.yaml --videos casme2 --videos casme3 --test-videos samm -o run
     """
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
 
     def work(hook) -> None:
-        rows, labels = _rows(recipe, corpus, features, sheets, videos, fps, hook)
-        _train(rows, labels, recipe, validation or [], out, hook)
+        tested = [test_corpus, test_features, test_sheets, test_videos]
+        tested = [[] if value is None else [value] for value in tested]
+        corpora, labels = _corpora(recipe, corpus or [], features or [], sheets or [], videos or [], fps, hook)
+        others = _corpora(recipe, *tested, fps, hook, prefix="--test-")[0] if any(tested) else []
+        rows = _joined(corpora, apart=len(corpora) + len(others) > 1)
+        _train(rows, labels, recipe, validation or [], _joined(others, apart=True), out, hook)
 
     _run(work, threads)
 
@@ -131,7 +157,8 @@ def loso(
         from ..training import run_folds, score_folds
         from ..training.report import REPORT, missing_folds
 
-        rows, labels = _rows(recipe, corpus, features, sheets, videos, fps, hook)
+        corpora, labels = _corpora(recipe, corpus or [], features or [], sheets or [], videos or [], fps, hook)
+        rows = _joined(corpora, apart=len(corpora) > 1)
         run_folds(rows, labels, recipe, out, part=part, hook=hook)
         if missing := missing_folds(out, rows):
             say(f"{out}: the folds {folds} are done; {len(missing)} others are not, so there is no report yet")
@@ -172,29 +199,47 @@ def _part(folds: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _rows(recipe, corpus, features, sheets, videos, fps, hook):
+def _corpora(recipe, corpora, features, sheets, videos, fps, hook, prefix="--"):
+    """Name and rows of every corpus that flags name, and the classes of the scheme."""
     from ..training import corpus_rows, video_rows
 
-    published = {"--corpus": corpus, "--features": features, "--sheets": sheets}
-    missing = [name for name, value in published.items() if value is None]
-    if videos is not None:
+    published = {f"{prefix}corpus": corpora, f"{prefix}features": features, f"{prefix}sheets": sheets}
+    missing = [name for name, values in published.items() if not values]
+    if videos:
         if len(missing) < len(published):
-            raise UsageError("give either --videos, or --corpus with --features and --sheets")
+            raise UsageError(f"give either {prefix}videos, or {prefix}corpus with {prefix}features and {prefix}sheets")
         from ..data.cache import FeatureCache
 
-        return video_rows(videos, recipe, cache=FeatureCache(), hook=hook)
-    if missing:
-        raise UsageError(f"{' and '.join(missing)} missing; or give --videos, a converted corpus")
-    return corpus_rows(corpus, features, sheets, recipe.scheme, **({} if fps is None else {"fps": fps}))
+        read = [video_rows(folder, recipe, cache=FeatureCache(), hook=hook) for folder in videos]
+        names = [folder.resolve().name for folder in videos]
+    else:
+        if missing:
+            raise UsageError(f"{' and '.join(missing)} missing; or give {prefix}videos, a converted corpus")
+        if len({len(values) for values in published.values()}) > 1:
+            told = ", ".join(f"{len(values)} {name}" for name, values in published.items())
+            raise UsageError(f"every corpus needs features and sheets, in the same order; got {told}")
+        read, names = [], []
+        for corpus, file, folder in zip(corpora, features, sheets, strict=True):
+            options = {"fps": fps} if fps is not None and corpus == "folder_csv" else {}
+            read.append(corpus_rows(corpus, file, folder, recipe.scheme, **options))
+            names.append(folder.resolve().name if corpus == "folder_csv" else corpus)
+    return [(name, rows) for name, (rows, _) in zip(names, read, strict=True)], read[0][1]
 
 
-def _train(rows, labels, recipe, validation: list[str], out: Path, hook) -> None:
+def _joined(corpora, apart: bool):
+    """All rows; of several corpora with names of their own."""
+    from ..training.inputs import in_corpus
+
+    return [row for name, rows in corpora for row in (in_corpus(name, rows) if apart else rows)]
+
+
+def _train(rows, labels, recipe, validation: list[str], tested, out: Path, hook) -> None:
     from accelerate import PartialState
 
-    from ..configuration_fedn import FednConfig
     from ..training import train_one
+    from ..training.report import REPORT
 
-    trained = train_one(rows, labels, recipe, out, validation=validation, hook=hook)
+    trained = train_one(rows, labels, recipe, out, validation=validation, tested=tested, hook=hook)
     if not PartialState().is_main_process:
         return
     result, model = trained.result, out / "model"
@@ -202,15 +247,18 @@ def _train(rows, labels, recipe, validation: list[str], out: Path, hook) -> None
     if result.best_epoch is not None:
         told += f"; best on the validation subjects after epoch {result.best_epoch}: {result.best_score:.4f}"
     say(f"{model}: trained on {trained.num_videos} videos, {told}")
+    say(f"It reports from a score of {_threshold(trained, model)}")
+    if trained.report is not None:
+        say("", str(trained.report), "", f"{out / REPORT} holds all of it")
+
+
+def _threshold(trained, model: Path) -> str:
+    from ..configuration_fedn import FednConfig
+
     if trained.threshold is not None:
-        say(
-            f"It reports from a score of {trained.threshold} on, the best on the validation subjects: "
-            f"F1 {trained.threshold_f1:.4f}"
-        )
-        return
+        return f"{trained.threshold} on, the best on the validation subjects: F1 {trained.threshold_f1:.4f}"
     reason = "nobody validated" if trained.threshold_f1 is None else "nothing was found on the validation subjects"
-    default = FednConfig.from_pretrained(model).score_threshold
-    say(f"It reports from a score of {default} on, which nobody has chosen, as {reason}")
+    return f"{FednConfig.from_pretrained(model).score_threshold} on, which nobody has chosen, as {reason}"
 
 
 def _run(work, threads: int | None) -> None:

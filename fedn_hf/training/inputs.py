@@ -18,6 +18,7 @@ from transformers import AutoBackbone, AutoConfig
 
 from ..configuration_fedn import FednConfig
 from ..data.cache import FeatureCache, VideoFeatures, crops_of, features_of
+from ..data.folds import with_corpus
 from ..data.sequences import FednSequence, named_rows
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
@@ -64,11 +65,15 @@ class FeatureRecipe:
         Of features (T, ...) of the videos that train.
 
         Raises:
-            TrainingError: features that are no numbers.
+            TrainingError: features that are no numbers, or of several shapes.
         """
         count, total, squares = 0, 0.0, 0.0
         for features in videos:
             flat = np.asarray(features, np.float64).reshape(len(features), -1)
+            if count and flat.shape[1:] != total.shape:
+                raise TrainingError(
+                    f"features of all videos must have as many numbers per frame, got {len(total)} and {flat.shape[1]}"
+                )
             if not np.isfinite(flat).all():
                 raise TrainingError("features must be finite numbers, got NaN or infinity")
             count, total, squares = count + len(flat), total + flat.sum(0), squares + (flat**2).sum(0)
@@ -87,7 +92,13 @@ class FeatureRecipe:
 
     def apply(self, features: np.ndarray) -> torch.Tensor:
         """Features (T, ...) to (T, num_channels) float32."""
-        values = (np.asarray(features, np.float64).reshape(len(features), -1) - self.mean) / self.std
+        values = np.asarray(features, np.float64).reshape(len(features), -1)
+        if values.shape[1:] != self.mean.shape:
+            raise TrainingError(
+                f"features must have as many numbers per frame as those that trained, {len(self.mean)}, "
+                f"got {values.shape[1]}"
+            )
+        values = (values - self.mean) / self.std
         if self.settings.clip is not None:
             values = values.clip(-self.settings.clip, self.settings.clip)
         if self.settings.leak is not None:
@@ -322,6 +333,12 @@ def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDet
     return model
 
 
+def in_corpus(corpus: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows whose subjects and videos stay apart from those of other corpora, which number different people alike."""
+    names = ("subject_id", "video_id")
+    return [{**row, **{name: with_corpus(corpus, [row[name]])[0] for name in names}} for row in rows]
+
+
 def without_events(row: Row) -> dict[str, Any]:
     """The same video, and nothing about what happens in it."""
     return {**row, "events": []}
@@ -332,6 +349,7 @@ __all__ = [
     "Inputs",
     "class_weights",
     "corpus_rows",
+    "in_corpus",
     "make_model",
     "processor_of",
     "video_rows",

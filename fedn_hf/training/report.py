@@ -7,7 +7,7 @@ it what oracles would get.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,16 @@ FALLING = THRESHOLDS[::-1]
 @dataclass(frozen=True)
 class FoldsReport:
     """
-    The numbers of a leave-one-subject-out run.
+    The numbers of a leave-one-subject-out run, or of a corpus that others trained for.
 
     Args:
-        by_type: Nested: for every subject the epoch and a threshold per type that are best on all others.
+        by_type: For every subject the epoch and a threshold per type that are best on all others (nested), or those
+            that the validation subjects of the other corpora chose.
         choices: Subject -> type -> threshold, and "epoch".
         intervals: 95 % intervals of `by_type` over subjects.
         detection: Average precision of everything found in the epochs that `by_type` chose, without thresholds.
-        selection: The same raw detections with one threshold for both types, under every way of choosing.
+        selection: The same raw detections with one threshold for both types, under every way of choosing; `None` where
+            others chose.
         predictions: What `by_type` scores.
     """
 
@@ -59,24 +61,30 @@ class FoldsReport:
     choices: dict[str, dict[str, Any]]
     intervals: dict[str, Interval]
     detection: DetectionResult | None
-    selection: SelectionReport
+    selection: SelectionReport | None
     predictions: Expressions = dataclasses.field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
+        name = "validated_by_type" if self.selection is None else "nested_by_type"
         return {
-            "nested_by_type": {**self.by_type.to_dict(), "choices": self.choices},
+            name: {**self.by_type.to_dict(), "choices": self.choices},
             "intervals": {name: interval._asdict() for name, interval in self.intervals.items()},
             "detection": None if self.detection is None else self.detection.to_dict(),
-            "selection": self.selection.to_dict(),
+            "selection": None if self.selection is None else self.selection.to_dict(),
         }
 
     def __str__(self) -> str:
-        lines = ["nested, a threshold per type: epoch and thresholds chosen on the other subjects", str(self.by_type)]
+        lines = ["nested, a threshold per type: epoch and thresholds chosen on the other subjects"]
+        if self.selection is None:
+            lines = ["a threshold per type: epoch and thresholds chosen on the validation subjects of other corpora"]
+        lines += [str(self.by_type)]
         lines += [f"{name}: {interval} (95 % over subjects)" for name, interval in self.intervals.items()]
         if self.detection is not None:
             lines += ["", "detection, all thresholds", str(self.detection)]
-        return "\n".join([*lines, "", "one threshold for both types", str(self.selection)])
+        if self.selection is not None:
+            lines += ["", "one threshold for both types", str(self.selection)]
+        return "\n".join(lines)
 
 
 def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | str = STRICT) -> FoldsReport:
@@ -104,9 +112,14 @@ def score_folds(folder: str | Path, rows: Sequence[Row], protocol: Protocol | st
     if missing := missing_folds(folder, rows):
         raise TrainingError(f"{folder}: {len(missing)} of {len(subjects)} folds are not done: {', '.join(missing)}")
     report = report_on(*tables_of(folder, rows), protocol)
+    write_report(report, folder)
+    return report
+
+
+def write_report(report: FoldsReport, folder: Path) -> None:
+    """Write `report.json`."""
     with replacing(folder / REPORT) as unfinished:
         unfinished.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
-    return report
 
 
 def tables_of(folder: str | Path, rows: Sequence[Row]) -> tuple[Expressions, Expressions, Videos]:
@@ -115,7 +128,11 @@ def tables_of(folder: str | Path, rows: Sequence[Row]) -> tuple[Expressions, Exp
     raw = expressions([row for file in files if file.exists() for row in read_detections(file)])
     if json.loads((Path(folder) / RECIPE).read_text("utf-8"))["num_validation"]:
         raw = dataclasses.replace(raw, epoch=None)  # every fold's own best, chosen by its validation subjects
-    events = expressions(event_rows(rows))
+    return raw, *truth_of(rows)
+
+
+def truth_of(rows: Sequence[Row]) -> tuple[Expressions, Videos]:
+    """What coders marked, and all videos."""
     names = [_names(row) for row in rows]
     videos = Videos(
         [name["video"] for name in names],
@@ -123,7 +140,7 @@ def tables_of(folder: str | Path, rows: Sequence[Row]) -> tuple[Expressions, Exp
         [row["num_frames"] for row in rows],
         [name["fps"] for name in names],
     )
-    return raw, events, videos
+    return expressions(event_rows(rows)), videos
 
 
 def missing_folds(folder: str | Path, rows: Sequence[Row]) -> list[str]:
@@ -132,11 +149,23 @@ def missing_folds(folder: str | Path, rows: Sequence[Row]) -> list[str]:
     return [subject for subject in subjects if not (Path(folder) / "folds" / subject / DETECTIONS).exists()]
 
 
-def report_on(raw: Expressions, events: Expressions, videos: Videos, protocol: Protocol | str = STRICT) -> FoldsReport:
-    """The report of tables; `raw` holds what each subject's own fold found, perhaps in several epochs."""
+def report_on(
+    raw: Expressions,
+    events: Expressions,
+    videos: Videos,
+    protocol: Protocol | str = STRICT,
+    thresholds: Mapping[str, float] | None = None,
+) -> FoldsReport:
+    """
+    The report of tables; `raw` holds what each subject's own fold found, perhaps in several epochs. Thresholds per
+    type that others chose take the place of nested ones.
+    """
     if not len(raw):
-        raise TrainingError("nothing was found in any fold, not even with a low score; look at the losses")
-    choices = choose_by_type(raw, events, videos)
+        raise TrainingError("nothing was found, not even with a low score; look at the losses")
+    if thresholds is None:
+        choices = choose_by_type(raw, events, videos)
+    else:
+        choices = {subject: {"epoch": None, **thresholds} for subject in sorted(set(videos.subject))}
     chosen, whole = [], []
     for subject, choice in choices.items():
         mine = np.array([name == subject for name in raw.subject], dtype=bool)
@@ -153,7 +182,7 @@ def report_on(raw: Expressions, events: Expressions, videos: Videos, protocol: P
         choices=choices,
         intervals=bootstrap(result),
         detection=detection(found, events, STRICT, videos) if has_emotions else None,
-        selection=select(raw, events, protocol, videos, score_thresholds=FALLING),
+        selection=select(raw, events, protocol, videos, score_thresholds=FALLING) if thresholds is None else None,
         predictions=predictions,
     )
 
@@ -187,4 +216,6 @@ __all__ = [
     "report_on",
     "score_folds",
     "tables_of",
+    "truth_of",
+    "write_report",
 ]

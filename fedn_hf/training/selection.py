@@ -60,10 +60,31 @@ def best_f1(raw: Expressions, events: Expressions) -> float:
     0.6666666667
     ```
     """
+    return best_by_type(raw, events)[1]
+
+
+def best_by_type(raw: Expressions, events: Expressions) -> tuple[dict[str, float], float]:
+    """
+    The threshold per type with the highest strict F1 over both types, of equal ones the lowest, and that F1; no
+    threshold for a type that is neither found nor marked.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.metrics import Expressions
+    >>> from fedn_hf.training.selection import best_by_type
+
+    >>> events = Expressions.from_rows([("v", 0, 9, "macro"), ("v", 20, 29, "micro")])
+    >>> found = [("v", 0, 9, "macro", 0.5), ("v", 50, 90, "macro", 0.3), ("v", 20, 29, "micro", 0.1)]
+    >>> best_by_type(Expressions.from_rows(found), events)
+    ({'macro': 0.32, 'micro': 0.02}, 1.0)
+    ```
+    """
     if not len(raw):
-        return 0.0
+        return {}, 0.0
     counts, epochs, problem = _count(raw, events, None)
-    return round(_best(counts.sum(axis=2), epochs, problem.kinds)[0], 10)
+    f1, chosen = _best(counts.sum(axis=2), epochs, problem.kinds)
+    return {kind: chosen[kind] for kind in problem.kinds}, round(f1, 10)
 
 
 def best_threshold(raw: Expressions, events: Expressions) -> tuple[float | None, float]:
@@ -126,4 +147,4 @@ def _best(counts: np.ndarray, epochs: list[int | None], kinds: Sequence[str]) ->
     return float(f1.max()), {"epoch": epochs[epoch], **chosen}
 
 
-__all__ = ["THRESHOLDS", "best_f1", "best_threshold", "choose_by_type"]
+__all__ = ["THRESHOLDS", "best_by_type", "best_f1", "best_threshold", "choose_by_type"]
