@@ -502,7 +502,8 @@ class ExpressionAnnotation:
 
 def _joined(first: ExpressionInterval, second: ExpressionInterval) -> ExpressionInterval:
     """One expression from the onset of the first to the later offset; the surer one says what it is like."""
-    surest = second if (second.score or 0.0) > (first.score or 0.0) else first
+    # Of the two parts of one that a border has cut, one has lost the apex.
+    surest = max(first, second, key=lambda event: (event.score or 0.0, event.apex_s is not None))
     last = second if second.offset_s > first.offset_s else first
     known = [event.offset_frame for event in (first, second) if event.offset_frame is not None]
     frames = {"onset_frame": first.onset_frame, "offset_frame": max(known) if len(known) == 2 else None}
@@ -596,7 +597,9 @@ def _quoted(value: Any) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())  # names of files need not be text
 
 
 __all__ = ["AnnotationError", "ExpressionAnnotation", "ExpressionInterval"]

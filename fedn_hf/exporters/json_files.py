@@ -55,7 +55,10 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise FednError(f"it cannot be written as JSON ({error}); is a number in it NaN or infinite?") from error
 
 
 def _laid_out(value: Any) -> str:

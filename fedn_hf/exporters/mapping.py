@@ -13,6 +13,7 @@ columns: {label: Code, onset_s: Start, offset_s: End}   # of tables: our column 
 """
 
 import fnmatch
+import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,9 @@ class CodeMapping:
     def __post_init__(self):
         for name in ("tiers", "codes", "columns"):
             if not isinstance(getattr(self, name), Mapping):
-                raise FednError(f"{name} of a mapping must hold names and what they mean, got {getattr(self, name)!r}")
+                raise FednError(
+                    f"{name} of a mapping must hold names and what they mean, got {reprlib.repr(getattr(self, name))}"
+                )
         for name, meaning in self.tiers.items():
             _check(f"tier {name!r}", meaning, {"type", "face"})
         for name, meaning in self.codes.items():
@@ -70,9 +73,13 @@ class CodeMapping:
                 _check(f"code {name!r}", meaning, {"type", "label"})
         for name, theirs in self.columns.items():
             if name not in COLUMNS or not isinstance(theirs, str):
-                raise FednError(f"columns of a mapping are {', '.join(sorted(COLUMNS))}; got {name!r}: {theirs!r}")
+                raise FednError(
+                    f"columns of a mapping are {', '.join(sorted(COLUMNS))}; got {name!r}: {reprlib.repr(theirs)}"
+                )
         if self.fps is not None and not (isinstance(self.fps, Real) and 0 < self.fps < 1e6):
-            raise FednError(f"fps of a mapping must be a positive number of frames per second, got {self.fps!r}")
+            raise FednError(
+                f"fps of a mapping must be a positive number of frames per second, got {reprlib.repr(self.fps)}"
+            )
 
     @classmethod
     def read(cls, path: str | Path) -> "CodeMapping":
@@ -90,7 +97,7 @@ class CodeMapping:
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise FednError(f"{path}: not a mapping file that can be read: {' '.join(str(error).split())}") from error
         if not isinstance(data, dict) or set(data) - {"tiers", "codes", "columns", "fps"}:
-            given = ", ".join(map(str, data)) if isinstance(data, dict) else repr(data)[:80]
+            given = ", ".join(map(str, data))[:200] if isinstance(data, dict) else reprlib.repr(data)
             raise FednError(f"{path}: a mapping file holds tiers, codes, columns and fps, got {given}")
         try:
             parts = {name: part for name, part in data.items() if part is not None}
@@ -139,13 +146,13 @@ def _find(names: Mapping[str, Any], name: str) -> Any:
 
 def _check(what: str, meaning: Any, known: set[str]) -> None:
     if not isinstance(meaning, Mapping) or set(meaning) - known:
-        raise FednError(f"{what} of a mapping takes {', '.join(sorted(known))}, got {meaning!r}")
+        raise FednError(f"{what} of a mapping takes {', '.join(sorted(known))}, got {reprlib.repr(meaning)}")
     for name in ("type", "label"):
         if not isinstance(meaning.get(name), str | None):
-            raise FednError(f"{name} of {what} must be a text, got {meaning[name]!r}")
+            raise FednError(f"{name} of {what} must be a text, got {reprlib.repr(meaning[name])}")
     face = meaning.get("face", 0)
     if isinstance(face, bool) or not isinstance(face, int) or face < 0:
-        raise FednError(f"face of {what} must be a whole number, 0 or more, got {face!r}")
+        raise FednError(f"face of {what} must be a whole number, 0 or more, got {reprlib.repr(face)}")
 
 
 __all__ = ["COLUMNS", "CodeMapping"]
