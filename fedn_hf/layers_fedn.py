@@ -33,18 +33,25 @@ def eager_attention_forward(module, query, key, value, attention_mask, scaling, 
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def local_attention_mask(config: FednConfig, features: torch.Tensor, mask: torch.Tensor, radius: int):
+def local_attention_mask(config: FednConfig, features: torch.Tensor, mask: torch.Tensor, radius, level=None):
     """
     The mask, in the form that the attention implementation wants, that lets each of the positions (B, L, D) see the
     visible ones (mask (B, L)) at most `radius` away. Attention looks at content and distance only, never at absolute
-    position.
+    position. Where positions of several levels lie side by side, `level` (L,) says of which each is, `radius` (L,) how
+    far it sees, and none sees another level.
     """
     batch, length = mask.shape
+    near = sliding_window_bidirectional_mask_function(radius)
+    if level is not None:
+
+        def near(batch, head, query, key):
+            return ((query - key).abs() <= radius[query]) & (level[query] == level[key])
+
     return ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation](
         batch_size=batch,
         q_length=length,
         kv_length=length,
-        mask_function=sliding_window_bidirectional_mask_function(radius),
+        mask_function=near,
         attention_mask=mask,
         allow_is_causal_skip=False,
         allow_is_bidirectional_skip=False,
@@ -142,10 +149,7 @@ class FednAttention(nn.Module):
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        dropout = self.config.dropout if self.training else 0.0
-        mixed, weights = attend(
-            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, is_causal=False
-        )
+        mixed, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, is_causal=False)
         return self.output(mixed.reshape(hidden_states.shape)), weights
 
 
@@ -258,7 +262,7 @@ class FednPyramidLayer(GradientCheckpointingLayer):
 class FednHeadBranch(GradientCheckpointingLayer):
     """
     One decoupled branch of the head, shared by all levels: local multi-head attention, convolution blocks, and
-    `num_outputs` numbers for each of a position's proposals, (B, L, D) -> (B, L * proposals, num_outputs).
+    `num_outputs` numbers for each of a position's proposals, (B, L, D) -> (B, L, proposals, num_outputs).
     """
 
     def __init__(self, config: FednConfig, num_outputs: int, initial_bias: float = 0.0):
@@ -276,7 +280,7 @@ class FednHeadBranch(GradientCheckpointingLayer):
         features = (features + mixed) * mask[..., None]
         for block in self.blocks:
             features = features + block(features, mask)
-        return self.predict(features).unflatten(-1, (-1, self.num_outputs)).flatten(1, 2), weights
+        return self.predict(features).unflatten(-1, (-1, self.num_outputs)), weights
 
 
 class FednIntensityHead(nn.Module):

@@ -95,7 +95,8 @@ class FednDetectionOutput(ModelOutput):
     hidden_states (`tuple(torch.FloatTensor)`, *optional*):
         Input of the pyramid and all its levels.
     attentions (`tuple(torch.FloatTensor)`, *optional*):
-        Attention inside the segments, then of every head branch at every level.
+        Attention inside the segments, then of every head branch, over the positions of all levels side by side with an
+        empty one behind each level.
     """
 
     loss: torch.FloatTensor | None = None
@@ -450,19 +451,28 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         )
 
     def _predict(self, outputs: FednModelOutput, grid: ProposalGrid) -> tuple[dict, tuple]:
-        """Every branch at every level, joined in the order of the grid, and their attentions."""
-        numbers = {name: [] for name in self.branches}
-        attentions = []
-        frame_mask, masks = outputs.frame_mask.bool(), [mask.bool() for mask in outputs.pyramid_mask]
-        for level, mask, stride in zip(outputs.pyramid, masks, self.config.level_strides, strict=True):
-            radius = max(1, self.config.attention_window // (2 * stride))
-            attention_mask = local_attention_mask(self.config, level, mask, radius)
-            for name, branch in self.branches.items():
-                predicted, weights = branch(level, mask, attention_mask)
-                numbers[name].append(predicted)
-                attentions += [] if weights is None else [weights]
-        numbers = {name: torch.cat(levels, dim=1) for name, levels in numbers.items()}  # (B, P, outputs)
-        mask = torch.cat(masks, 1).repeat_interleave(self.config.num_proposals_per_position, 1)
+        """
+        Every branch at every level, in the order of the grid, and their attentions.
+
+        A branch passes all levels at once, side by side: that is half the time of one after the other. An empty
+        position behind each keeps convolutions from reaching across.
+        """
+        frame_mask = outputs.frame_mask.bool()
+        device, sizes = frame_mask.device, [level.shape[1] for level in outputs.pyramid]
+        features = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in outputs.pyramid], 1)  # (B, L, D)
+        mask = torch.cat([F.pad(mask, (0, 1)) for mask in outputs.pyramid_mask], 1).bool()  # (B, L)
+        level = torch.cat([torch.full((size + 1,), number, device=device) for number, size in enumerate(sizes)])
+        reach = [max(1, self.config.attention_window // (2 * stride)) for stride in self.config.level_strides]
+        reach = torch.tensor(reach, device=device)[level]
+        attention_mask = local_attention_mask(self.config, features, mask, reach, level)
+        ends = torch.tensor(sizes, device=device).add(1).cumsum(0) - 1
+        places = torch.ones(len(level), dtype=torch.bool, device=device).index_fill(0, ends, False).nonzero()[:, 0]
+        numbers, attentions = {}, ()
+        for name, branch in self.branches.items():
+            predicted, weights = branch(features, mask, attention_mask)
+            numbers[name] = predicted[:, places].flatten(1, 2)  # (B, P, outputs)
+            attentions += () if weights is None else (weights,)
+        mask = mask[:, places].repeat_interleave(self.config.num_proposals_per_position, 1)  # (B, P)
 
         result = {"proposal_mask": mask, "frame_mask": frame_mask}
         if self.config.heads == "recognition":
@@ -478,7 +488,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             result["intensity_logits"] = self.intensity_head(
                 outputs.segment_features, outputs.pyramid[0], segment_mask
             )
-        return result, tuple(attentions)
+        return result, attentions
 
     @torch.no_grad()
     def detect_window(

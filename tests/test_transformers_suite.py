@@ -144,7 +144,7 @@ class FednSuiteTest(ModelTesterMixin, unittest.TestCase):
         config._attn_implementation = "eager"
         heads, batch = self.model_tester.num_attention_heads, self.model_tester.batch_size
         segments = [(batch * 8, heads, 4, 4)]
-        branches = [(batch, heads, length, length) for length in (4, 2) for _ in range(4)]
+        branches = 4 * [(batch, heads, 8, 8)]  # levels of 4 and 2 positions, and an empty one behind each
         for model_class, shapes in (
             (FednModel, segments),
             (FednForFacialExpressionDetection, segments + branches),
