@@ -5,7 +5,8 @@ their times, also where the rate varies, and sound is copied where the new file 
 `overlay_drawing`'s.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from .files_fedn import replacing
 from .media_fedn import FednError, MediaError, MediaLimits
 from .overlay_drawing import Painter, hide_face
 from .tracks import FaceTracks, followed_faces, open_video, read_stretch
+from .video_io_fedn import VideoReader
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
 # MP4 can hold more, and few players would play it.
@@ -74,56 +76,75 @@ def render(
         raise FednError(f"{path}: is the video itself; give the copy another name")
     stretch = read_stretch(annotation)
     reader = open_video(annotation, video, batch_size=4, **stretch)
-    rate = annotation.provenance.get("frame_rate")
-    faces = FaceTracks(open_video(annotation, video, fps=rate, **stretch), followed_faces(annotation))
-    hidden = FaceTracks(open_video(annotation, video, **stretch), "all", _HIDDEN_EVERY) if blur else None
     painter = Painter(annotation, reader.info.width, reader.info.height)
-    total = _expected_frames(reader)
-    count = 0
-    with (
-        replacing(path) as unfinished,
-        av.open(
-            str(unfinished), "w", format=CONTAINERS[path.suffix.lower()], options={"movflags": "faststart"}
-        ) as output,
-    ):
-        sound = _Sound(video, output, reader.start_s, reader.end_s, reader.info.start_s)
-        stream = _video_stream(output, reader, *painter.size)
-        ticks = -1
-        for time_s, rgb in _frames(reader):
-            shown = rgb.copy()
-            if hidden is not None:
-                for box in hidden.at(time_s, _HIDDEN_S).values():
-                    hide_face(shown, box)
-            frame = av.VideoFrame.from_ndarray(painter.draw(shown, time_s, faces.at(time_s)), format="rgb24")
-            ticks = max(ticks + 1, round((time_s - reader.start_s) / _TICK))  # no two frames at one time
-            frame.pts, frame.time_base = ticks, _TICK
-            sound.copy_until(time_s)
-            output.mux(stream.encode(frame))
-            count += 1
-            if hook is not None:
-                hook("rendering", None, file=str(video), total=total, completed=count)
+    with contextlib.ExitStack() as stack:
+        rate = annotation.provenance.get("frame_rate")
+        tracks = FaceTracks(open_video(annotation, video, fps=rate, **stretch), followed_faces(annotation))
+        faces = stack.enter_context(tracks)
+        hidden = None
+        if blur:
+            hidden = stack.enter_context(FaceTracks(open_video(annotation, video, **stretch), "all", _HIDDEN_EVERY))
+        unfinished = stack.enter_context(replacing(path))
+        output = stack.enter_context(
+            av.open(str(unfinished), "w", format=CONTAINERS[path.suffix.lower()], options={"movflags": "faststart"})
+        )
+        sound = stack.enter_context(_Sound(video, output, reader))
+        drawn = _drawn(reader, painter, faces, hidden)
+        count = _encode(drawn, output, sound, reader, painter.size, str(video), hook)
         if not count:
             raise MediaError(str(video), "no frames in the stretch that the annotation is of")
-        output.mux(stream.encode(None))
-        sound.copy_until(np.inf)
-        sound.close()
     result = Rendered(count, sound.state, reader.truncated_at_s)
     if hook is not None:
         hook("rendering", result, file=str(video))
     return result
 
 
-def _frames(reader) -> Iterator[tuple[float, np.ndarray]]:
+def _drawn(
+    reader: VideoReader, painter: Painter, faces: FaceTracks, hidden: FaceTracks | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Times and new frames (H, W, 3)."""
     for batch in reader:
-        yield from zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True)
+        for time_s, rgb in zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True):
+            shown = rgb.copy()
+            if hidden is not None:
+                for box in hidden.at(time_s, _HIDDEN_S).values():
+                    hide_face(shown, box)
+            yield time_s, painter.draw(shown, time_s, faces.at(time_s))
 
 
-def _expected_frames(reader) -> int | None:
+def _encode(
+    drawn: Iterable[tuple[float, np.ndarray]],
+    output,
+    sound: "_Sound",
+    reader: VideoReader,
+    size: tuple[int, int],
+    name: str,
+    hook: Callable | None,
+) -> int:
+    """Write frames and the sound beside them, and give the number of frames."""
+    stream = _video_stream(output, reader, *size)
+    total, count, ticks = _expected_frames(reader), 0, -1
+    for time_s, rgb in drawn:
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+        ticks = max(ticks + 1, round((time_s - reader.start_s) / _TICK))  # no two frames at one time
+        frame.pts, frame.time_base = ticks, _TICK
+        sound.copy_until(time_s)
+        output.mux(stream.encode(frame))
+        count += 1
+        if hook is not None:
+            hook("rendering", None, file=name, total=total, completed=count)
+    output.mux(stream.encode(None))
+    sound.copy_until(np.inf)
+    sound.finish()
+    return count
+
+
+def _expected_frames(reader: VideoReader) -> int | None:
     last_s = min(reader.end_s, reader.info.duration_s or np.inf)
     return max(1, round((last_s - reader.start_s) * (reader.info.fps or 30))) if np.isfinite(last_s) else None
 
 
-def _video_stream(output, reader, width: int, height: int):
+def _video_stream(output, reader: VideoReader, width: int, height: int):
     rate = Fraction(reader.info.fps or 30).limit_denominator(1001)
     stream = output.add_stream("libx264", rate=rate, options=_QUALITY)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -138,12 +159,11 @@ class _Sound:
     Args:
         video: where it comes from; a folder of images has none.
         output: container that is being written.
-        start_s, end_s: the stretch to take, on the player's clock.
-        zero_s: what the clock's zero is in the file's own timestamps.
+        reader: of the frames, which says what stretch is taken.
     """
 
-    def __init__(self, video: Path, output, start_s: float, end_s: float, zero_s: float):
-        self.output, self.start_s, self.end_s, self.zero_s = output, start_s, end_s, zero_s
+    def __init__(self, video: Path, output, reader: VideoReader):
+        self.output, self.start_s, self.end_s, self.zero_s = output, reader.start_s, reader.end_s, reader.info.start_s
         self.state, self.source = "none", None
         self.ways: dict[int, Any] = {}  # of each stream of the source: the new stream, whether packets are copied
         self.waiting = None  # the next packet
@@ -158,8 +178,8 @@ class _Sound:
         if streams:
             copied = all(is_copied for _, is_copied in self.ways.values())
             self.state = "copied" if copied else "encoded again"
-            if start_s > 0:
-                self.source.seek(int((start_s + zero_s) * av.time_base))
+            if self.start_s > 0:
+                self.source.seek(int((self.start_s + self.zero_s) * av.time_base))
             self.packets = self.source.demux(streams)
             self.waiting = self._next()
 
@@ -191,7 +211,8 @@ class _Sound:
                 if at_s >= self.end_s:
                     self.waiting = None
                 return
-            if at_s + float((packet.duration or 0) * packet.time_base) > self.start_s:
+            # Encoders begin with a packet that is not heard, and that the first ones heard are decoded with.
+            if self.start_s <= 0 or at_s + float((packet.duration or 0) * packet.time_base) > self.start_s:
                 self._write(packet)
             self.waiting = self._next()
 
@@ -215,11 +236,16 @@ class _Sound:
             )
             self.output.mux(new.encode(frame))
 
-    def close(self) -> None:
-        """Write what encoders have kept, and let go of the source."""
+    def finish(self) -> None:
+        """Write what encoders have kept."""
         for new, is_copied in self.ways.values():
             if not is_copied:
                 self.output.mux(new.encode(None))
+
+    def __enter__(self) -> "_Sound":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self.source is not None:
             self.source.close()
 

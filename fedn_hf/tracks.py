@@ -5,7 +5,8 @@ faces mean the same. Everything streams; what is kept is what was asked for.
 """
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class FaceTracks:
 
     Example:
         >>> nobody = VideoReader(np.zeros((50, 120, 160, 3), np.uint8), native_fps=25)
-        >>> FaceTracks(nobody).at(1.0)
+        >>> with FaceTracks(nobody) as tracks:
+        ...     tracks.at(1.0)
         {}
     """
 
@@ -93,6 +95,13 @@ class FaceTracks:
         self._times: list[float] = []  # of the ticks around the time that was asked for last
         self._boxes: list[dict[int, np.ndarray]] = []
         self._ended = False
+
+    def __enter__(self) -> "FaceTracks":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop following, and wait until the threads that do it have ended."""
+        self._ticks.close()
 
     def at(self, time_s: float, reach_s: float = 0.0) -> dict[int, np.ndarray]:
         """
@@ -128,14 +137,15 @@ class FaceTracks:
                     found |= {face: box for face, box in self._boxes[i].items() if face not in found}
         return found
 
-    def _in_order(self, batches: Iterable[CropBatch]) -> Iterator[tuple[float, dict[int, np.ndarray]]]:
+    def _in_order(self, batches: Generator[CropBatch]) -> Iterator[tuple[float, dict[int, np.ndarray]]]:
         """Time and boxes of frame after frame; with several faces every chunk comes in several batches."""
         chunk: list[CropBatch] = []
-        for batch in batches:
-            if chunk and batch.frame[0] // self._size != chunk[0].frame[0] // self._size:
-                yield from self._of_chunk(chunk)
-                chunk = []
-            chunk.append(batch)
+        with contextlib.closing(batches):
+            for batch in batches:
+                if chunk and batch.frame[0] // self._size != chunk[0].frame[0] // self._size:
+                    yield from self._of_chunk(chunk)
+                    chunk = []
+                chunk.append(batch)
         yield from self._of_chunk(chunk)
 
     @staticmethod
@@ -183,9 +193,10 @@ def event_crops(
     cropper = FaceCropper(image_size, margin=0.2, faces=faces)
     for stretch, mine in _stretches(annotation, events, whole=faces == "all"):
         reader = open_video(annotation, video, **stretch)
-        for batch in cropper(reader):
-            for number in mine:
-                _keep_nearest(batch, events[number], best[number], faces != "all", reader.frame_rate or 30.0)
+        with contextlib.closing(cropper(reader)) as batches:
+            for batch in batches:
+                for number in mine:
+                    _keep_nearest(batch, events[number], best[number], faces != "all", reader.frame_rate or 30.0)
     return [{part: nearest[part][1] if part in nearest else None for part in PARTS} for nearest in best]
 
 
