@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # What XML 1.0 forbids, what ends lines, and halves of characters.
 _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
-_OUR_TIER = re.compile(r"face (\d{1,9})(?: (.+?))?(?: \((\d+)\))?", re.DOTALL)
+_OUR_TIER = re.compile(r"face (\d{1,9})( .+)?", re.DOTALL)
 _NUMBERED = re.compile(r" \(\d+\)$")
 _NO_LABEL = "expression"
 
@@ -119,14 +119,14 @@ def lanes(spans: Iterable[Span]) -> list[list[Span]]:
 
 def end_ms_of(annotation: "ExpressionAnnotation", tiers: Sequence[Tier]) -> int:
     """Milliseconds of the recording; at least those until the last expression ends."""
-    ends = [tier.spans[-1].stop_ms for tier in tiers]
+    ends = [tier.spans[-1].stop_ms for tier in tiers if tier.spans]
     return max([1, math.ceil(1000 * (annotation.video.get("duration_s") or 0.0)), *ends])
 
 
-def type_of_tier(name: str) -> str | None:
-    """The type that the name of one of our tiers holds."""
-    ours = _OUR_TIER.fullmatch(name)
-    return ours[2] if ours else None
+def face_and_type(tier: str) -> tuple[int, str | None] | None:
+    """What the name of one of our tiers holds; `None` for others."""
+    ours = _OUR_TIER.fullmatch(_NUMBERED.sub("", tier))
+    return None if ours is None else (int(ours[1]), ours[2][1:] if ours[2] else None)
 
 
 # --- and back -----------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def annotation_of_marks(
         `FednError`: tiers of somebody else without a mapping, or a code that the mapping does not have.
     """
     marks = list(marks)
-    theirs = list(dict.fromkeys(mark.tier for mark in marks if not _OUR_TIER.fullmatch(mark.tier)))
+    theirs = [tier for tier in dict.fromkeys(mark.tier for mark in marks) if face_and_type(tier) is None]
     if theirs and mapping is None:
         codes = ", ".join(map(repr, dict.fromkeys(mark.code for mark in marks if mark.tier in set(theirs[:20]))))
         raise FednError(
@@ -168,8 +168,8 @@ def _events(marks: Iterable[Mark], mapping: "CodeMapping | None") -> list[dict[s
     found = []
     for mark in marks:
         if mapping is None:
-            face_id, kind, _ = _OUR_TIER.fullmatch(mark.tier).groups()
-            meaning = {"face_id": int(face_id), "type": kind, "label": mark.code}
+            face_id, kind = face_and_type(mark.tier)
+            meaning = {"face_id": face_id, "type": kind, "label": mark.code}
         else:
             meaning = mapping.meaning(mark.tier, mark.code)
         if meaning is not None:
@@ -239,9 +239,9 @@ __all__ = [
     "annotation_of",
     "annotation_of_marks",
     "end_ms_of",
+    "face_and_type",
     "lanes",
     "readable",
     "span_of",
     "tiers_of",
-    "type_of_tier",
 ]

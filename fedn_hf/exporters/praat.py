@@ -1,8 +1,10 @@
 """Praat's TextGrid: an interval tier for each face and type, and one of details beside it.
 
-A tier fills the whole recording, with empty intervals where nothing is. Praat draws both tiers with the same borders.
+A tier fills the whole recording, with empty intervals where nothing is. Read here and not by a library: praatio takes
+a label such as "item [1]" for the next part of the file.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from .mapping import CodeMapping
 
 _DETAILS = " details"
+_TOKEN = re.compile(
+    r'"(?P<text>(?:[^"]|"")*+)"|<(?P<flag>\w+)>|(?<!\S)(?P<number>-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)|!.*'
+)
 
 
 def write_textgrid(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
@@ -64,29 +69,65 @@ def _quoted(text: str) -> str:
 
 
 def read_textgrid(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
-    """What we wrote, or a coder's tiers by a mapping; a point is an expression that lasts no time."""
-    try:
-        from praatio import textgrid
-    except ImportError as error:
-        raise FednError("TextGrids are read with praatio: pip install 'fedn_hf[export]'") from error
+    """
+    What we wrote, or a coder's tiers by a mapping, in Praat's long or short form; a point is an expression that lasts
+    no time.
+    """
     from . import facts_beside
 
-    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, duplicateNamesMode="rename")
-    names = set(grid.tierNames)
+    tiers = _tiers(path)
+    names = {name for name, _ in tiers}
     details = {
-        (name, entry.start): entry.label
-        for name in names
-        if name + _DETAILS in names
-        for entry in grid.getTier(name + _DETAILS).entries
+        (name.removesuffix(_DETAILS), start): text
+        for name, rows in tiers
+        if name.endswith(_DETAILS)
+        for start, _, text in rows
     }
-    marks = []
-    for name in grid.tierNames:
-        if name.endswith(_DETAILS) and name.removesuffix(_DETAILS) in names:
-            continue
-        for entry in grid.getTier(name).entries:
-            times = (entry.time, entry.time) if hasattr(entry, "time") else (entry.start, entry.end)
-            marks.append(Mark(name, entry.label.replace('""', '"'), *times, details.get((name, times[0]), "")))
+    marks = [
+        Mark(name, text.strip(), start, stop, details.get((name, start), ""))
+        for name, rows in tiers
+        if not (name.endswith(_DETAILS) and name.removesuffix(_DETAILS) in names)
+        for start, stop, text in rows
+        if text.strip()
+    ]
     return [annotation_of_marks(path, marks, mapping, next(iter(facts_beside(path)), None))]
+
+
+def _tiers(path: Path) -> list[tuple[str, list[tuple[float, float, str]]]]:
+    """
+    Name and rows (start, stop, text) of every tier.
+
+    Praat reads the numbers, texts and flags that stand free and nothing else; so does this, whatever texts hold.
+    """
+    content = path.read_bytes()
+    if content.startswith(b"ooBinaryFile"):
+        raise FednError("it is a binary TextGrid; save it in Praat as a text file")
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    tokens = (found for found in _TOKEN.finditer(text) if found.lastgroup is not None)
+
+    def take(kind: str) -> str:
+        found = next(tokens, None)
+        if found is None or found.lastgroup != kind:
+            given = "its end" if found is None else repr(found[0][:40])
+            raise FednError(f"not a TextGrid, or a damaged one: a {kind} was expected, got {given}")
+        return found[kind]
+
+    if (take("text"), take("text")) != ("ooTextFile", "TextGrid"):
+        raise FednError("not a TextGrid of Praat")
+    take("number"), take("number")
+    if take("flag") != "exists":
+        return []
+    tiers = []
+    for _ in range(int(take("number"))):
+        kind, name = take("text"), take("text").replace('""', '"')
+        take("number"), take("number")
+        rows = []
+        for _ in range(int(take("number"))):
+            start = float(take("number"))
+            stop = float(take("number")) if kind == "IntervalTier" else start
+            rows.append((start, stop, take("text").replace('""', '"')))
+        tiers.append((name, rows))
+    return tiers
 
 
 __all__ = ["read_textgrid", "write_textgrid"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media_fedn import FednError
-from .marks import Mark, Span, Tier, annotation_of_marks, tiers_of, type_of_tier
+from .marks import Mark, Span, Tier, annotation_of_marks, face_and_type, readable, tiers_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -55,7 +55,7 @@ def _in_order(annotation: "ExpressionAnnotation") -> list[tuple[Tier, Span]]:
 
 
 def _shown(tier: Tier, span: Span) -> str:
-    return span.code if tier.type is None or span.event.label is None else f"{tier.type}: {span.code}"
+    return span.code if tier.type is None or span.event.label is None else f"{readable(tier.type)}: {span.code}"
 
 
 def _clock(thousandths: int, mark: str) -> str:
@@ -99,7 +99,7 @@ def _mark(known: str, text: str, cue: Any) -> Mark:
     if not (ours := _OUR_CUE.fullmatch(known)):
         return Mark(_CAPTIONS, " ".join(text.split()), *times)
     tier, details = ours[1], ours[2] or ""
-    kind = type_of_tier(tier)
+    _, kind = face_and_type(tier) or (None, None)
     is_labelled = "unlabelled" not in details.split()
     return Mark(tier, text.removeprefix(f"{kind}: ") if kind and is_labelled else text, *times, details)
 
