@@ -25,6 +25,7 @@ from torch import nn
 
 from ..modeling_fedn import FednForFacialExpressionDetection
 from .settings import TrainingError
+from .sharding import shared_as, whole
 
 _FORMAT = 1
 _UNFINISHED = ".unfinished"
@@ -101,17 +102,20 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         return [path for path in (self.folder / "checkpoints").glob("step-????????") if path.is_dir()]
 
-    def save(self, state: TrainingState, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer):
+    def save(self, state: TrainingState, tensors: Mapping[str, torch.Tensor], averaged: nn.Module):
         """
         Write a checkpoint, let `latest` and `best` point to what they say, and remove what is not to be kept.
+
+        Args:
+            state: Where training is.
+            tensors: From `training_tensors`.
+            averaged: What is trained for.
 
         Raises:
             TrainingError: the disk is full or may not be written; the checkpoints before this one are as they were.
         """
         path = self.path(state.step)
         unfinished = path.with_name(path.name + _UNFINISHED)
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in _moments(model, optimizer).items()}
         try:
             for leftover in (self.folder / "checkpoints").glob(f"*{_UNFINISHED}"):
                 shutil.rmtree(leftover)
@@ -162,8 +166,8 @@ class Checkpoints:
         state = self.read(path)
         try:
             tensors, mean = load_file(path / "training.safetensors"), load_file(path / "model.safetensors")
-            weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
             averaged.load_state_dict(mean)
+            weights = {name: shared_as(tensors[f"model.{name}"], now) for name, now in model.state_dict().items()}
             model.load_state_dict(weights)  # last, as without averaging both are one network
             _load_moments(model, optimizer, tensors)
         except (OSError, SafetensorError, RuntimeError, KeyError) as error:
@@ -226,13 +230,23 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, {"format": "pt"})
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's moments and step counts, by the parameter's name."""
-    return {
-        f"{name}.{key}": value
+def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, torch.Tensor]:
+    """
+    The weights as they train, and AdamW's moments and step counts by the parameter's name. Every process must call it,
+    as weights may be shared out among them; those that do not `keep` the tensors get none.
+    """
+    named = {f"model.{name}": value for name, value in model.state_dict().items()}
+    named |= {
+        f"optimizer.{name}.{key}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+    tensors = {}
+    for name, value in named.items():
+        value = whole(value.detach())
+        if keep:
+            tensors[name] = value.cpu()
+    return tensors
 
 
 def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -240,7 +254,7 @@ def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: M
         prefix = f"optimizer.{name}."
         found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if found:  # step counts stay on the CPU, where AdamW keeps them
-            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in found.items()}
+            optimizer.state[parameter] = {k: v if k == "step" else shared_as(v, parameter) for k, v in found.items()}
 
 
 def sync(path: Path) -> None:
@@ -252,4 +266,4 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["Checkpoints", "TrainingState", "chosen_network", "differing", "sync"]
+__all__ = ["Checkpoints", "TrainingState", "chosen_network", "differing", "sync", "training_tensors"]

@@ -38,12 +38,13 @@ from ..data.windows import CoveringWindows, TrainingWindows
 from ..metrics import Expressions
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..video_processing_fedn import FednVideoProcessor
-from .checkpoints import Checkpoints, TrainingState
+from .checkpoints import Checkpoints, TrainingState, training_tensors
 from .detections import marked_events, raw_detections
 from .log import TrainingLog
 from .optimisation import learning_rate_factor, make_optimizer
 from .selection import best_f1
 from .settings import FREE_SETTINGS, DetectionSettings, TrainingError, TrainingSettings
+from .sharding import shard, whole
 from .switches import check_trackers, compiled, deterministic, profiler, start_trackers
 
 LOG = "log.jsonl"
@@ -158,7 +159,9 @@ class _Run:
         self.settings, self.folder, self.detection = settings, folder, detection
         self.validators, self.video_processor = validation, video_processor
         check_trackers(settings)
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # the normaliser is averaged below
+        # The normaliser is averaged below. Some backbones have weights that only their pre-training uses.
+        may_be_idle = model.fedn.frame_encoder is not None and not model.config.freeze_backbone
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=may_be_idle)]
         # Batches are shared out, accumulated and cast below, so that a step is what the module's docstring says.
         self.accelerator = Accelerator(
             mixed_precision="no",
@@ -166,6 +169,7 @@ class _Run:
             log_with=list(settings.trackers) or None,
             project_dir=folder,
         )
+        self._check_launch()
         if self.accelerator.num_processes > 1:
             atexit.register(_leave_group)
         self.share = self.accelerator.num_processes * settings.accumulation_steps
@@ -191,15 +195,33 @@ class _Run:
             # The library's newer name for it; the older one will go.
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         model.loss_normalizer /= self.share  # the positives of one batch are counted, not those of a step
-        self.averaged = model if settings.ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
+        # Of a network that is shared out the average is whole in every process: they validate apart from each other.
+        self.averaged = model
+        if settings.ema_decay is not None or settings.shard:
+            self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
         self.facts = self._facts(sequences, validation)
         self.checkpoints = Checkpoints(folder, settings.keep_checkpoints, self.facts)
         if settings.compile:
             compiled(model)
-        self.model = self.accelerator.prepare(model)
+        if settings.shard:
+            self.model = model.to(self.accelerator.device)
+            shard(model, self.accelerator.device, self.accelerator.num_processes)
+        else:
+            self.model = self.accelerator.prepare(model)
         self.averaged.to(self.accelerator.device)
         self.pair = tuple(list(network.parameters()) for network in (self.averaged, model))
         self.optimizer = self.accelerator.prepare(make_optimizer(model, settings))
+
+    def _check_launch(self) -> None:
+        """Raise an error for ways to share work out that a step here knows nothing of."""
+        kind, several = self.accelerator.distributed_type, self.accelerator.num_processes > 1
+        if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+            raise TrainingError(
+                f"accelerate was told to use {kind.value}, which this loop knows nothing of: use `accelerate launch "
+                "--multi_gpu`, and training.shard=true for a network that is too large for one GPU"
+            )
+        if self.settings.shard and not several:
+            raise TrainingError("training.shard needs two or more processes, got 1: use `accelerate launch`")
 
     def _facts(self, sequences, validation) -> dict[str, Any]:
         """What makes a run what it is; a run with other facts does not go on."""
@@ -279,8 +301,10 @@ class _Run:
         return result
 
     def _save(self, state: TrainingState) -> None:
-        if self.accelerator.is_main_process:
-            self.checkpoints.save(state, self.plain, self.averaged, self.optimizer.optimizer)
+        is_main = self.accelerator.is_main_process
+        tensors = training_tensors(self.plain, self.optimizer.optimizer, keep=is_main)
+        if is_main:
+            self.checkpoints.save(state, tensors, self.averaged)
         self.accelerator.wait_for_everyone()
 
     # --- one epoch ------------------------------------------------------------------------------------------------
@@ -329,7 +353,7 @@ class _Run:
                 f"(got {self.settings.learning_rate}) or look for faults in the inputs"
             )
         limit = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        norm = float(self.accelerator.clip_grad_norm_(self.pair[1], limit))
+        norm = float(whole(self.accelerator.clip_grad_norm_(self.pair[1], limit)))
         factor = learning_rate_factor(step, self.settings, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -349,8 +373,12 @@ class _Run:
         """Move the averaged weights towards the weights; counts and statistics are taken over."""
         if self.averaged is self.plain:
             return
-        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self.pair, 1 - decay)
+        decay = min(self.settings.ema_decay or 0.0, (1 + step) / (10 + step))
+        if self.settings.shard:  # one at a time: all of them may be more than there is room for
+            for mean, now in zip(*self.pair, strict=True):
+                mean.lerp_(whole(now.detach()), 1 - decay)
+        else:
+            torch._foreach_lerp_(*self.pair, 1 - decay)
         for mean, now in zip(self.averaged.buffers(), self.plain.buffers(), strict=True):
             mean.copy_(now)
 

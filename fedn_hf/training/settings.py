@@ -19,8 +19,8 @@ from ..data import augmentation
 from ..media_fedn import FednError
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
-# What may differ when a run goes on: nothing of it changes a single loss.
-FREE_SETTINGS = ("num_workers", "keep_checkpoints", "checkpoint_steps", "trackers", "profile")
+# What may differ when a run goes on: nothing of it changes a single loss; `shard` does by rounding alone.
+FREE_SETTINGS = ("num_workers", "keep_checkpoints", "checkpoint_steps", "trackers", "profile", "shard")
 
 
 class TrainingError(FednError, ValueError):
@@ -111,6 +111,8 @@ class TrainingSettings(Settings):
         early_stopping_epochs: Stop when nothing has got better on the validation subjects for so many epochs.
         mixed_precision: `"bf16"` computes in bfloat16 where that is safe; weights stay in single precision.
         gradient_checkpointing: Less memory for more time, for backbones that train.
+        shard: Whether weights, gradients and moments are shared out among the processes (FSDP) and not whole in each,
+            for a backbone that trains and is too large for one GPU.
         compile: Whether torch.compile makes the network faster, after some minutes.
         deterministic: Whether operations must give the same bits every time on a GPU, too; on the CPU they do.
         seed: Of everything that is drawn.
@@ -167,6 +169,7 @@ class TrainingSettings(Settings):
     # How it is computed
     mixed_precision: Literal["no", "bf16"] = "no"
     gradient_checkpointing: bool = False
+    shard: bool = False
     compile: bool = False
     deterministic: bool = False
     seed: int = 0
@@ -184,6 +187,8 @@ class TrainingSettings(Settings):
             raise TrainingError(f"training.speed must be the slowest and the fastest, above 0, got {self.speed}")
         if not self.positive_fraction:
             raise TrainingError("training.positive_fraction must be above 0, got 0.0")
+        if self.shard and self.compile:
+            raise TrainingError("training.shard and training.compile cannot both be true; compiling pays less")
         for name in self.trackers:
             if name not in TRACKERS:
                 raise TrainingError(f"training.trackers may hold {', '.join(TRACKERS)}, got {name!r}")
