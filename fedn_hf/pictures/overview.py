@@ -7,7 +7,7 @@ import numpy as np
 
 from ..annotation import ExpressionAnnotation
 from ..media_fedn import FednError
-from .style import FAINT, INK, new_figure, rules, shortened, time_axis, type_of, type_order, type_style
+from .style import FAINT, INK, named, new_figure, rules, shortened, time_axis, type_of, type_order, type_style
 from .timeline import gaps, seen_span
 
 _ROW_IN, _LEAST_ROW_IN, _MOST_IN = 0.26, 0.03, 16.0
@@ -88,7 +88,7 @@ def _draw_events(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
         color = type_style(types, kind)["color"]
         boxes = edges[:, [0, 2, 0, 3, 1, 3, 1, 2]].reshape(-1, 4, 2)
         bars = PolyCollection(boxes, facecolors=color, edgecolors=color, linewidths=0.5, zorder=2)
-        bars.set_gid(f"events {kind}")
+        bars.set_gid(named("events", kind))
         bars.set_rasterized(len(edges) > _AS_PIXELS)
         axes.add_collection(bars)
     time_axis(axes, min(start for start, _ in spans), max(end for _, end in spans), most_ticks=6)
@@ -107,7 +107,7 @@ def _draw_rates(axes, annotations: Sequence[ExpressionAnnotation]) -> None:
         style = type_style(types, kind)
         axes.plot(
             rates, range(len(rates)), style["marker"], color=style["color"], ms=5, mfc="none" if style["hatch"] else
-            style["color"], gid=f"rates {kind}", clip_on=False,
+            style["color"], gid=named("rates", kind), clip_on=False,
         )  # fmt: skip
     axes.set_xlim(left=0)
     axes.grid(axis="x", color="#e4e4e4", lw=0.6)
@@ -125,7 +125,7 @@ def _draw_labels(axes, annotations: Sequence[ExpressionAnnotation], labels: list
     corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
     shades = [to_rgba(FAINT, 0.65 * np.sqrt(counts[row, column] / counts.max())) for row, column in places]
     cells = PolyCollection(places[:, None, ::-1] + corners, facecolors=shades, lw=0, zorder=0)
-    cells.set_gid("label counts")
+    cells.set_gid("label-counts")
     cells.set_rasterized(len(places) > _AS_PIXELS)
     axes.add_collection(cells)
     axes.set_xlim(-0.5, len(labels) - 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..media_fedn import FednError
 from ..metrics import Expressions, Videos, average_precision, spotting
-from .style import COLOURS, FAINT, INK, LINES, MARKERS, cycled, new_figure, rules, type_style
+from .style import COLOURS, FAINT, INK, LINES, MARKERS, cycled, named, new_figure, rules, type_style
 
 _Z = 1.959964  # two-sided 95 %
 
@@ -31,7 +31,7 @@ def draw_precision_recall(predictions: Expressions, events: Expressions, videos:
         >>> events = Expressions.from_rows([("v1", 10, 29, "macro"), ("v1", 50, 58, "micro")])
         >>> found = Expressions.from_rows([("v1", 12, 30, "macro", 0.9), ("v1", 80, 99, "macro", 0.2)])
         >>> axes = draw_precision_recall(found, events).axes[0]
-        >>> [line.get_label() for line in axes.lines if line.get_gid() == "curve"]
+        >>> [line.get_label() for line in axes.lines if line.get_gid()]
         ['all: AP 0.50, 2 to find', 'macro: AP 1.00, 1 to find', 'micro: AP 0.00, 1 to find']
     """
     if not len(events):
@@ -50,16 +50,16 @@ def draw_precision_recall(predictions: Expressions, events: Expressions, videos:
             total = int(there.sum())
             recall, precision = precision_recall(score[mine], right[mine], total)
             area = average_precision(score[mine], right[mine], total)
-            named = None if kind is None else f"{kind.removesuffix('-expression')}-expression"
-            style = {"color": INK, "marker": ""} if named is None else type_style([named], named)
+            whole = None if kind is None else f"{kind.removesuffix('-expression')}-expression"
+            style = {"color": INK, "marker": ""} if whole is None else type_style([whole], whole)
             axes.plot(
-                recall, precision, cycled(LINES, place), color=style["color"], lw=1.6, gid="curve",
-                marker=style["marker"], ms=4, mfc="white", markevery=0.15,
+                recall, precision, cycled(LINES, place), color=style["color"], lw=1.6, marker=style["marker"], ms=4,
+                mfc="white", markevery=0.15, gid=named("curve", kind or "all"),
                 label=f"{kind or 'all'}: AP {area:.2f}, {total} to find",
             )  # fmt: skip
         axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
         axes.set_title("Precision and recall, strict protocol, IoU ≥ 0.5")
-        figure.legend(handles=[line for line in axes.lines if line.get_gid() == "curve"], loc="outside lower left")
+        figure.legend(handles=[line for line in axes.lines if line.get_gid()], loc="outside lower left")
         return figure
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
@@ -148,6 +149,11 @@ def type_of(event: ExpressionInterval) -> str:
     return event.type or "no type"
 
 
+def named(*parts: object) -> str:
+    """An id for an artist, which stands in SVG files."""
+    return re.sub(r"[^\w.]+", "-", "-".join(map(str, parts)))
+
+
 def type_order(types: Iterable[str]) -> list[str]:
     """Each type once, macro-expressions first and micro-expressions second, whatever else there is after them."""
     types = set(types)
@@ -203,6 +209,7 @@ __all__ = [
     "clock",
     "cycled",
     "font_file",
+    "named",
     "need_matplotlib",
     "new_figure",
     "plain",

@@ -18,6 +18,7 @@ from .style import (
     LINES,
     clock,
     cycled,
+    named,
     new_figure,
     plain,
     rules,
@@ -205,14 +206,14 @@ def _bars(axes, spots: list, types: Sequence[str], kind: str, wide_s: float) -> 
         bars = PolyCollection(
             _boxes(mine, types, kind), facecolors=style["color"], edgecolors=style["color"], linewidths=0.7, zorder=2
         )
-        bars.set_gid(f"events {kind}")
+        bars.set_gid(named("events", kind, "wide" if is_wide else "narrow"))
         if is_wide and style["hatch"]:
             bars.set(hatch=style["hatch"], facecolors="white")
         bars.set_rasterized(len(mine) > _AS_PIXELS)
         axes.add_collection(bars)
     middle = sum(_lane(types, kind)) / 2
     apexes = np.array([(e.apex_s, row + middle) for row, e in wide if e.apex_s is not None]).reshape(-1, 2)
-    axes.plot(*apexes.T, style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4, gid=f"apexes {kind}")
+    axes.plot(*apexes.T, style["marker"], color="white", mec=INK, mew=0.8, ms=3.6, zorder=4, gid=named("apexes", kind))
 
 
 def _frames(axes, spots: list, types: Sequence[str], kind: str) -> None:
@@ -224,7 +225,7 @@ def _frames(axes, spots: list, types: Sequence[str], kind: str) -> None:
     middle = boxes[..., 1].mean(1, keepdims=True)
     boxes[..., 1] = middle + 1.25 * (boxes[..., 1] - middle)
     frames = PolyCollection(boxes, facecolors="none", edgecolors=INK, linewidths=1.2, zorder=3)
-    frames.set_gid(f"truth {kind}")
+    frames.set_gid(named("truth", kind))
     frames.set_rasterized(len(spots) > _AS_PIXELS)
     axes.add_collection(frames)
 
@@ -241,7 +242,7 @@ def _draw_density(axes, annotation: ExpressionAnnotation, start_s: float, end_s:
         rate = np.histogram(onsets, edges)[0] / (np.diff(edges) / 60)
         axes.stairs(
             rate, edges, color=type_style(types, kind)["color"], lw=1.1, ls=cycled(LINES, place), zorder=2,
-            gid=f"density {kind}",
+            gid=named("density", kind),
         )  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_ylabel("onsets\nper minute", rotation=0, ha="right", va="center")
@@ -255,7 +256,7 @@ def _draw_curves(axes, annotation: ExpressionAnnotation, start_s: float, end_s: 
         time_s, score = peaks(curve["time_s"], curve.get("score", [None] * len(curve["time_s"])))
         axes.plot(
             time_s, score, color=cycled(COLOURS, place) if several else INK, lw=0.9, ls=cycled(LINES, place) if several
-            else "-", label=f"score{whose}", gid="score",
+            else "-", label=f"score{whose}", gid=named("score", curve["face_id"]),
         )  # fmt: skip
         if "intensity" in curve and not several:
             time_s, intensity = peaks(curve["time_s"], curve["intensity"])
@@ -306,7 +307,7 @@ def _shade_gaps(panels: list, annotation: ExpressionAnnotation, start_s: float, 
         low, high = panel.get_ylim()
         panel.broken_barh(
             spans, (min(low, high), abs(high - low)), facecolors=GAP, edgecolors="#c4c4c4", hatch="\\\\", lw=0,
-            zorder=1, gid="gaps",
+            zorder=1, gid=named("gaps", panel.get_label()),
         )  # fmt: skip
         panel.set_ylim(low, high)
 
