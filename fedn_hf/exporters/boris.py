@@ -45,8 +45,9 @@ class _Row(NamedTuple):
     subject: str
     code: str
     modifier: str
-    status: str  # "START", "STOP", "POINT", or "" where they take turns
+    status: str  # "START", "STOP", or "" where they take turns
     comment: str
+    stop_s: float | None = None  # of a row that says it all
 
 
 def write_boris(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
@@ -110,6 +111,8 @@ def read_boris(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnn
     try:
         description = book.properties.description if book.properties.creator == "fedn_hf" else None
         facts = json.loads(description) if description else None
+        if not book.worksheets:
+            raise FednError("the workbook has no sheet")
         rows = list(book.worksheets[0].iter_rows(values_only=True))
     finally:
         book.close()
@@ -159,12 +162,13 @@ def _moments(cells: Sequence[Any], places: dict[str, int | None], modifiers: Seq
         str(cells[n]).strip() for n in modifiers if n < len(cells) and cells[n] not in (None, "", "None")
     )
     who = (text("video"), text("subject"), text("code"), modifier)
-    times = ("time",) if places["time"] is not None else ("start", "stop")
-    statuses = (text("status").upper(),) if len(times) == 1 else ("START", "STOP")
-    if statuses[0] not in ("", "START", "STOP", "POINT"):
-        raise FednError(f"a behavior type START, STOP or POINT was expected, got {statuses[0][:40]!r}")
-    for name, status in zip(times, statuses, strict=True):
-        yield _Row(_seconds(text(name)), *who, status, text("comment") if status != "STOP" else "")
+    if places["time"] is None:
+        yield _Row(_seconds(text("start")), *who, "", text("comment"), _seconds(text("stop")))
+        return
+    time_s, status = _seconds(text("time")), text("status").upper()
+    if status not in ("", "START", "STOP", "POINT"):
+        raise FednError(f"a behavior type START, STOP or POINT was expected, got {status[:40]!r}")
+    yield _Row(time_s, *who, status, text("comment"), time_s if status == "POINT" else None)
 
 
 def _seconds(text: str) -> float:
@@ -180,23 +184,31 @@ def _seconds(text: str) -> float:
 
 def _paired(moments: Iterable[_Row], is_ours: bool) -> Iterator[tuple[str, Mark]]:
     """Marks of beginnings and ends."""
-    begun: dict[tuple, _Row] = {}
-    order = {"STOP": 0, "": 1, "POINT": 1, "START": 2}
-    for row in sorted(moments, key=lambda row: (row.time_s, order[row.status])):
-        key = row[1:5]
-        if row.status == "POINT":
-            yield row.video, _mark(row, row.time_s, is_ours)
-        elif key in begun and row.status != "START":
-            first = begun.pop(key)
-            yield row.video, _mark(first, row.time_s, is_ours)
-        elif row.status == "STOP" or key in begun:
-            what = "ends and had not begun" if row.status == "STOP" else "begins while it already lasts"
-            raise FednError(f"{row.code!r} of {row.subject or 'nobody'} {what} at {row.time_s:g} s")
+    groups: dict[tuple, list[_Row]] = {}
+    for row in moments:
+        if row.stop_s is not None:
+            yield row.video, _mark(row, row.stop_s, is_ours)
         else:
-            begun[key] = row
-    if begun:
-        row = next(iter(begun.values()))
-        raise FednError(f"{row.code!r} of {row.subject or 'nobody'} begins at {row.time_s:g} s and never ends")
+            groups.setdefault(row[1:5], []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: row.time_s)
+        for place in range(0, len(rows), 2):
+            # One may end in the moment in which the next begins, whichever stands first.
+            for later in range(place, min(place + 2, len(rows))):
+                wrong = "START" if later % 2 else "STOP"
+                if rows[later].status == wrong:
+                    swap = later + 1
+                    if swap == len(rows) or rows[swap].time_s != rows[later].time_s or rows[swap].status == wrong:
+                        what = "begins while it already lasts" if later % 2 else "ends and had not begun"
+                        raise FednError(f"{_named(rows[later])} {what}")
+                    rows[later], rows[swap] = rows[swap], rows[later]
+            if place + 1 == len(rows):
+                raise FednError(f"{_named(rows[place])} begins and never ends")
+            yield rows[place].video, _mark(rows[place], rows[place + 1].time_s, is_ours)
+
+
+def _named(row: _Row) -> str:
+    return f"{row.code[:80]!r} of {row.subject[:80] or 'nobody'} at {row.time_s:g} s"
 
 
 def _mark(row: _Row, stop_s: float, is_ours: bool) -> Mark:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _DETAILS = " details"
 _TOKEN = re.compile(
-    r'"(?P<text>(?:[^"]|"")*+)"|<(?P<flag>\w+)>|(?<!\S)(?P<number>-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)|!.*'
+    r'"(?P<text>(?:[^"]|"")*+)"|(?P<unclosed>")|<(?P<flag>\w+)>|!.*'
+    r"|(?<!\S)(?P<number>-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)"
 )
 
 

@@ -68,7 +68,9 @@ def read_vtt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
     facts = None
     if note := re.search(rf"^{_NOTE}(.*)$", text, re.MULTILINE):
         facts = json.loads(note[1])
-    marks = [_mark(cue.identifier or "", html.unescape(cue.raw_text), cue) for cue in _cues().from_string(text)]
+    marks = [
+        _mark(cue.identifier or "", html.unescape(cue.raw_text), cue) for cue in _cues().from_string(text, strict=True)
+    ]
     return [annotation_of_marks(path, marks, mapping, facts)]
 
 
