@@ -16,7 +16,7 @@ from .annotation import ExpressionAnnotation, ExpressionInterval
 from .files_fedn import replacing
 from .media_fedn import FednError
 from .pictures import draw_overview, draw_timeline
-from .pictures.filmstrip import describe, strongest
+from .pictures.filmstrip import describe, strongest, which
 from .pictures.style import FAINT, GAP, INK, clock, need_matplotlib, plain, shortened, type_of, write_figure
 from .pictures.timeline import gaps, seen_span
 from .tracks import PARTS, event_crops, video_of
@@ -130,7 +130,7 @@ def _section(annotation: ExpressionAnnotation, video: str | Path | None, number:
         "budget": annotation.time_budget(),
         "faces": _faces(annotation),
         "strip": strip,
-        "strip_is_part": len(strip) < len(annotation),
+        "strip_is": which(strongest(annotation, most)) if len(strip) < len(annotation) else "",
         "events": [_event(event) for event in annotation.intervals[:_ROWS]],
         "count": len(annotation),
         "provenance": _flat({k: v for k, v in annotation.provenance.items() if k != "source"}),

@@ -1,5 +1,6 @@
 """The face at onset, apex and offset of each event: what a trained coder looks at before believing a detector."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from ..annotation import ExpressionAnnotation, ExpressionInterval
@@ -49,7 +50,7 @@ def draw_filmstrip(annotation: ExpressionAnnotation, video: str | Path | None = 
                 axes.text(left + place * 1.02, top + 1.03, words, va="top", color=INK, fontsize=7)
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         name = shortened(PurePath(str(annotation.video.get("path", "video"))).name, 60)
-        few = "" if len(events) == len(annotation) else f", {len(events)} of {len(annotation)} events: highest scores"
+        few = "" if len(events) == len(annotation) else f", {len(events)} of {len(annotation)} events: {which(events)}"
         axes.set_title(f"{name}{few}", pad=6)
         return figure
 
@@ -58,6 +59,11 @@ def strongest(annotation: ExpressionAnnotation, most: int) -> list[ExpressionInt
     """The events with the highest scores, in order of time."""
     best = sorted(annotation, key=lambda event: -(event.score or 0.0))[:most]
     return sorted(best, key=lambda event: event.onset_s)
+
+
+def which(events: Sequence[ExpressionInterval]) -> str:
+    """Which of many `strongest` has chosen."""
+    return "the first" if all(event.score is None for event in events) else "the highest scores"
 
 
 def describe(event: ExpressionInterval) -> str:
@@ -77,4 +83,4 @@ def _draw_tile(axes, picture, left: float, top: float) -> None:
     axes.text(left + 0.5, top + 0.5, "face\nnot seen", ha="center", va="center", color=FAINT, fontsize=8)
 
 
-__all__ = ["MOST", "describe", "draw_filmstrip", "strongest"]
+__all__ = ["MOST", "describe", "draw_filmstrip", "strongest", "which"]

@@ -68,7 +68,7 @@ def draw_timeline(
         rows, hidden = _rows(annotation, marked)
         panels = {"events": max(1, len(rows)) * _ROW_IN + 0.1}
         panels |= {"density": 0.75} if end_s - start_s >= _LONG_S and annotation.intervals else {}
-        panels |= {"curves": 1.0} if any("score" in curve for curve in annotation.curves) else {}
+        panels |= {"curves": 1.0} if any({"score", "intensity"} & curve.keys() for curve in annotation.curves) else {}
         panels |= {"coverage": 0.22} if annotation.coverage else {}
         figure = new_figure(WIDTH_IN, sum(panels.values()) + 0.18 * len(panels) + 0.95)
         axes = dict(zip(panels, np.atleast_1d(figure.subplots(len(panels), 1, sharex=True, height_ratios=list(
@@ -251,22 +251,27 @@ def _draw_density(axes, annotation: ExpressionAnnotation, start_s: float, end_s:
 
 def _draw_curves(axes, annotation: ExpressionAnnotation, start_s: float, end_s: float) -> None:
     several = len(annotation.curves) > 1
+    drawn = []
     for place, curve in enumerate(annotation.curves[:_MOST_FACES]):
         whose = f", face {curve['face_id']}" if several else ""
-        time_s, score = peaks(curve["time_s"], curve.get("score", [None] * len(curve["time_s"])))
-        axes.plot(
-            time_s, score, color=cycled(COLOURS, place) if several else INK, lw=0.9, ls=cycled(LINES, place) if several
-            else "-", label=f"score{whose}", gid=named("score", curve["face_id"]),
-        )  # fmt: skip
-        if "intensity" in curve and not several:
-            time_s, intensity = peaks(curve["time_s"], curve["intensity"])
-            axes.plot(time_s, intensity, color=COLOURS[2], lw=0.9, ls="--", label="intensity", gid="intensity")
+        styles = {
+            "score": {"color": cycled(COLOURS, place) if several else INK, "ls": cycled(LINES, place)},
+            "intensity": {"color": COLOURS[2], "ls": "--"},
+        }
+        # Of several people the scores alone: two lines for each are more than can be told apart.
+        for name in ("score",) if several else ("score", "intensity"):
+            if name in curve:
+                gid = named(name, curve["face_id"])
+                axes.plot(
+                    *peaks(curve["time_s"], curve[name]), **styles[name], lw=0.9, label=f"{name}{whose}", gid=gid
+                )
+                drawn += [] if name in drawn else [name]
     threshold = (annotation.provenance.get("settings") or {}).get("score_threshold")
-    if threshold is not None:
+    if threshold is not None and "score" in drawn:
         axes.axhline(threshold, color=FAINT, lw=0.8, ls=":", label=f"threshold {threshold:g}")
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.5, 1])
-    axes.set_ylabel("score,\nintensity" if not several else "score", rotation=0, ha="right", va="center")
+    axes.set_ylabel(",\n".join(drawn), rotation=0, ha="right", va="center")
 
 
 def peaks(time_s: Sequence[float], values: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
