@@ -292,7 +292,8 @@ class Inputs:
 
 def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[float]:
     """
-    A weight per class, as the root of how rare it is; 1 on average over what is there, 0 for what never is.
+    A weight per class, as the root of how rare it is; 1 on average over what is there, and 1 for what never is, so
+    that a network learns that it is not: without any weight it would be guessed where nothing else is likely.
 
     Example:
 
@@ -300,13 +301,14 @@ def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[f
     >>> from fedn_hf.training.inputs import class_weights
 
     >>> [round(weight, 2) for weight in class_weights(["a"] * 9 + ["b"], ["a", "b", "c"])]
-    [0.83, 2.5, 0.0]
+    [0.83, 2.5, 1.0]
     ```
     """
     counts = np.array([sum(name == each for name in names) for each in classes], float)
     roots = np.sqrt(counts)
     weights = np.divide(1, roots, out=np.zeros_like(roots), where=roots > 0)
-    return (weights * counts.sum() / max((weights * counts).sum(), 1e-12)).tolist()
+    mean = (weights * counts).sum() / max(counts.sum(), 1)
+    return [float(weight / mean) if weight else 1.0 for weight in weights]
 
 
 def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDetection:

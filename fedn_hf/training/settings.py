@@ -288,10 +288,11 @@ class Recipe:
         model: Settings of [`FednConfig`]; `preset` names one to begin with. Labels follow from `scheme`.
         training, detection, features: The sections.
         scheme: Label scheme of the corpus: "objective_4", "emotion_7" or "megc_3".
-        num_validation: Subjects of each fold that do not train but say when to stop.
+        num_validation: Subjects of each fold, or of each corpus where one network is trained, that do not train but
+            choose the epoch.
         backbone: A checkpoint, a folder or a model on the Hub, whose backbone the network begins with.
-        balance_classes: Whether rare types and emotions weigh more in the loss, by the root of how rare they are among
-            those who train.
+        balance_classes: Whether what the network says on rare types and emotions weighs more in the loss, by the root
+            of how rare they are among those who train.
         system: What each fold trains. "joint": one network. "cascade", the two-stage baseline: one that only spots,
             and one that only recognises, which names what the first one found. "flow_rule": nothing; a rule finds
             peaks of displacement in optical flow (`baselines`).
