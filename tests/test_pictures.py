@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -156,6 +156,7 @@ def test_the_curve_stops_where_the_face_is_not_seen():
     assert np.nanmax(score) == 0.9
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=9000))
 def test_peaks_lose_no_peak(values):
     time_s, highest = peaks(np.arange(len(values)) / 30, values)
