@@ -14,6 +14,7 @@ from .version import __version__
 # Public name -> the module that holds it.
 _HOMES = {
     "CheckpointError": "hub",
+    "CodeMapping": "exporters.mapping",
     "CropBatch": "face_fedn",
     "ExpressionAnnotation": "annotation",
     "ExpressionInterval": "annotation",
@@ -37,11 +38,13 @@ _HOMES = {
     "ProgressHook": "progress",
     "VideoInfo": "media_fedn",
     "VideoReader": "video_io_fedn",
+    "budget_table": "time_budget",
     "check_checkpoint": "hub",
     "find_intervals": "postprocessing_fedn",
     "load_pipeline": "loading",
     "pull_from_hub": "hub",
     "push_to_hub": "hub",
+    "tidy_table": "time_budget",
 }
 
 

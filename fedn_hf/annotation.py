@@ -5,7 +5,7 @@ a frame) is `None`. Every operation gives a new object, and times stay on the cl
 """
 
 import base64
-import dataclasses
+import copy
 import html
 import io
 import itertools
@@ -220,8 +220,21 @@ class ExpressionAnnotation:
             raise FednError(f"not an annotation: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        """Plain JSON data, of which nothing is shared with the annotation."""
+        return {
+            "schema": SCHEMA,
+            "video": copy.deepcopy(self.video),
+            "intervals": [{**vars(event), "label_scores": dict(event.label_scores)} for event in self],
+            "coverage": [dict(row) for row in self.coverage],
+            # Of hours of video these hold millions of numbers, which need no deep copy.
+            "curves": [
+                {name: list(values) if isinstance(values, list) else values for name, values in row.items()}
+                for row in self.curves
+            ],
+            "labels": list(self.labels),
+            "types": list(self.types),
+            "provenance": copy.deepcopy(self.provenance),
+        }
 
     def write(self, path: str | Path, format: str | None = None) -> None:
         """

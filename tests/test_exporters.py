@@ -1,13 +1,16 @@
 """Files for other programs: what is written comes back within a millisecond, and readers of others agree."""
 
 import csv
+import functools
 import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -102,7 +105,7 @@ def check_the_same(written, read, name):
 def test_what_is_written_comes_back(name, tmp_path_factory):
     folder = tmp_path_factory.mktemp(name)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(annotations())
     def check(annotation):
         annotation.write(path_of(folder, name))
@@ -113,6 +116,7 @@ def test_what_is_written_comes_back(name, tmp_path_factory):
     check()
 
 
+@functools.cache
 def crowd(count: int, start_s: float = 0.0) -> ExpressionAnnotation:
     """Many expressions of two faces, every fifth of which overlaps the next."""
     labels = ("happiness", "Überraschung", "disgust", None)
@@ -130,19 +134,20 @@ def crowd(count: int, start_s: float = 0.0) -> ExpressionAnnotation:
     return ExpressionAnnotation(video, events, labels=[label for label in labels if label], types=[MACRO, MICRO])
 
 
-# The others take longer than a test should; examples/benchmarks/exporters.py has as many of all.
-COUNTS = {"json": 100_000, "csv": 100_000, "parquet": 100_000, "bids": 100_000, "rttm": 100_000}
+# The others take longer than a test should; examples/benchmarks/exporters.py --events 100000 has as many of all.
+COUNTS = {"csv": 100_000, "parquet": 100_000}
 
 
 @pytest.mark.parametrize("name", READ)
 def test_many_after_ten_hours(name, tmp_path):
-    many = crowd(COUNTS.get(name, 5_000), 36_000.0)
+    many = crowd(COUNTS.get(name, 3_000), 36_000.0)
     many.write(path_of(tmp_path, name))
     read = ExpressionAnnotation.read(path_of(tmp_path, name))
     assert len(read) == len(many)
-    for theirs, mine in zip(by_score(read), by_score(many), strict=True):
-        assert abs(theirs.onset_s - mine.onset_s) < 1.0001e-3 and abs(theirs.offset_s - mine.offset_s) < 1.0001e-3
-        assert (theirs.label, theirs.type, theirs.face_id) == (mine.label, mine.type, mine.face_id)
+    theirs, mine = ([(e.onset_s, e.offset_s) for e in by_score(one)] for one in (read, many))
+    assert np.abs(np.subtract(theirs, mine)).max() < 1.0001e-3
+    theirs, mine = ([(e.label, e.type, e.face_id) for e in by_score(one)] for one in (read, many))
+    assert theirs == mine
 
 
 @pytest.mark.parametrize("name", READ)
@@ -170,8 +175,7 @@ def test_nothing_found(name, tmp_path):
 def test_a_file_that_cannot_be_written_leaves_the_old_one(name, tmp_path, monkeypatch):
     crowd(3).write(path_of(tmp_path, name))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    odd = crowd(2)
-    odd.provenance["seed"] = object()
+    odd = replace(crowd(2), provenance={"seed": object()})
     if exporters.FORMATS[name].provenance == "beside":
         monkeypatch.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises((TypeError, OSError)):

@@ -53,7 +53,6 @@ class _Row(NamedTuple):
 def write_boris(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
     """A workbook with one sheet, for "Import observations" or "Import events" of BORIS."""
     openpyxl = _openpyxl()
-    from openpyxl.cell import WriteOnlyCell
 
     from . import facts_of
 
@@ -63,14 +62,21 @@ def write_boris(annotation: "ExpressionAnnotation", path: Path, target: Path) ->
     sheet = book.create_sheet("expressions")
     sheet.append(_COLUMNS)
     for time_ms, is_start, subject, span in _in_turns(annotation):
-        texts = [subject, span.code, readable(span.event.type or ""), span.details if is_start else ""]
-        cells = [WriteOnlyCell(sheet, time_ms / 1000)]
-        for text in texts:
-            cell = WriteOnlyCell(sheet, "" if text == "?" else text)
-            cell.data_type = "s"  # a text, even if it begins like a formula
-            cells.append(cell)
-        sheet.append(cells)
+        kind = readable(span.event.type) if span.event.type else ""
+        texts = [subject, span.code, kind, span.details if is_start else ""]
+        sheet.append([time_ms / 1000, *(_text_cell(sheet, text) for text in texts)])
     book.save(path)
+
+
+def _text_cell(sheet, text: str) -> Any:
+    """A text that stays one, even if it begins like a formula."""
+    if not text.startswith("="):
+        return text
+    from openpyxl.cell import WriteOnlyCell
+
+    cell = WriteOnlyCell(sheet, text)
+    cell.data_type = "s"
+    return cell
 
 
 def _in_turns(annotation: "ExpressionAnnotation") -> list[tuple[int, bool, str, Span]]:

@@ -4,9 +4,11 @@ Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return 
 from. Such texts are written with an apostrophe before them, which the reader takes away again.
 """
 
+import base64
 import csv
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ _FIELDS += ("face_id",)
 _SCORE = "score_"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _METADATA = b"fedn_annotations"
+_CURVES = b"fedn_curves"  # JSON as well, but packed: of two hours it would have twelve million characters
 _MAX_ROWS = 10_000_000
 _ALIASES = {
     "video": ("video", "video_name", "file"),
@@ -133,6 +136,8 @@ def write_parquet(annotations: Sequence["ExpressionAnnotation"], path: Path, tar
     import pyarrow as pa
     from pyarrow import parquet
 
+    from . import facts_of
+
     header = ["video", *(name for name in _header(annotations) if name != "video")]
     rows = [_cells(annotation, event, header) for annotation in annotations for event in annotation]
     kinds = {name: pa.string() for name in ("video", "label", "type")}
@@ -143,36 +148,38 @@ def write_parquet(annotations: Sequence["ExpressionAnnotation"], path: Path, tar
         pa.array([_utf8(value) for value in values] if kind == pa.string() else values, kind)
         for values, kind in zip(columns, kinds.values(), strict=True)
     ]
-    known = []
-    for annotation in annotations:
-        facts = annotation.to_dict()
-        known.append({**facts, "intervals": len(annotation)})
-    schema = pa.schema(
-        [pa.field(_utf8(name), kind) for name, kind in kinds.items()], {_METADATA: json.dumps(known).encode()}
-    )
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+    facts = [{**facts_of(annotation), "intervals": len(annotation)} for annotation in annotations]
+    curves = json.dumps([annotation.curves for annotation in annotations]).encode()
+    metadata = {_METADATA: json.dumps(facts).encode(), _CURVES: base64.b64encode(zlib.compress(curves, 1))}
+    schema = pa.schema([pa.field(_utf8(name), kind) for name, kind in kinds.items()])
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        writer.add_key_value_metadata(metadata)  # as part of the schema it would be written twice
 
 
 def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
     from pyarrow import parquet
 
     from ..annotation import ExpressionAnnotation
+    from . import MAX_BYTES
 
     with parquet.ParquetFile(path) as file:
         if file.metadata.num_rows > _MAX_ROWS:
             raise FednError(f"{file.metadata.num_rows} rows are more than the {_MAX_ROWS} that are read")
-        table = file.read()
+        table, metadata = file.read(), file.metadata.metadata or {}
     rows = table.to_pylist()
-    known = (table.schema.metadata or {}).get(_METADATA)
+    known = metadata.get(_METADATA)
     if known is None:  # a table of somebody else, or one that has been worked on
         return _annotations_of(path, table.column_names, rows, mapping)
     annotations = []
-    for facts in json.loads(known):
+    unpacked = zlib.decompressobj()
+    curves = json.loads(unpacked.decompress(base64.b64decode(metadata[_CURVES]), MAX_BYTES))
+    for facts, mine_curves in zip(json.loads(known), curves, strict=True):
         mine, rows = rows[: facts["intervals"]], rows[facts["intervals"] :]
         if len(mine) < facts["intervals"]:
             raise FednError("it has fewer rows than its metadata says")
         events = [_event(row) for row in mine]
-        annotations.append(ExpressionAnnotation.from_dict({**facts, "intervals": events}))
+        annotations.append(ExpressionAnnotation.from_dict({**facts, "curves": mine_curves, "intervals": events}))
     return annotations
 
 
