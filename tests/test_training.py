@@ -297,6 +297,13 @@ def test_what_goes_wrong_is_said(tmp_path):
             r"no training\.augmentations\.change_gain\.si",
         ),
         ({"training": 3}, r"training must hold names and values, got 3"),
+        ({"training": {"learning_rate": float("nan")}}, r"training\.learning_rate must be at least 0, got nan"),
+        (
+            {"training": {"augmentations": {"change_gain": {"ratio": "a"}}}},
+            r"change_gain\.ratio must be float, got 'a'",
+        ),
+        (["training"], r"recipe must hold names and values, got \['training'\]"),
+        ({"model": {"id2label": {0: "joy"}}}, r"there is no model\.id2label"),  # labels are the scheme's
         ({"model": {"hiden_size": 3}}, r"there is no model\.hiden_size"),
         ({"scheme": "seven"}, r"recipe\.scheme must be one of objective_4"),
     ],

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor, find_intervals
 from fedn_hf.cli import app
 from fedn_hf.loss_fedn import interval_iou
-from fedn_hf.training import FeatureRecipe, Recipe, train_one
+from fedn_hf.training import FeatureRecipe, Recipe, TrainingError, train_one
 from tests import training_sets as small
 from tests.clips import make
 from tests.test_training_loso import MODEL
@@ -195,9 +195,21 @@ def test_who_validates(corpus, tmp_path):
 
 
 def test_wrong_flags_of_loso(corpus, tmp_path):
+    assert "no protocol named 'mine'" in fedn("loso", *corpus, "-o", tmp_path, "--protocol", "mine", code=1)
     assert "such as 3/22, not '5/4'" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "5/4", code=1)
     assert "--corpus and --features and --sheets missing" in fedn("loso", "-o", tmp_path, code=1)
     assert "no such file" in fedn("loso", *corpus[:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
+
+
+def test_what_cannot_be_trained_is_said(corpus, tmp_path):
+    (tmp_path / "file").touch()
+    assert "File exists" in fedn("train", *corpus, "-o", tmp_path / "file", code=2)
+    none = [{**row, "events": row["events"][:1] if row["subject_id"] == "s3" else []} for row in small.rows()]
+    recipe = Recipe.read(corpus[1])
+    with pytest.raises(TrainingError, match="there is no event to learn in 3 videos"):
+        train_one(none, small.LABELS, recipe, tmp_path / "a", validation=["s3"])
+    with pytest.raises(TrainingError, match="no place of 480 frames is free of events"):
+        train_one(small.rows(), small.LABELS, recipe.with_values({"model.window_size": 480}), tmp_path / "b")
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +257,12 @@ def test_from_videos(videos, tmp_path, monkeypatch):
         for folder in (trained, tmp_path / "frozen" / "model")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+    scheme = [*frozen[:4], "--set", "model.freeze_backbone=false", "--set", "scheme=objective_4"]
+    (videos / "metadata.jsonl").write_text((videos / "metadata.jsonl").read_text().replace('"surprise"', '"fear"'))
+    assert "not converted with --scheme objective_4" in fedn("train", *scheme, "-o", tmp_path / "none", code=2)
+    (videos / "metadata.jsonl").write_text((videos / "metadata.jsonl").read_text().replace('"fear"', '"surprise"'))
+    larger = [*frozen[:4], "--set", "model.freeze_backbone=false", "--set", "model.feature_size=5"]
+    assert "model: feature_size must be the 4" in fedn("train", *larger, "-o", tmp_path / "none", code=2)
     other = shutil.copytree(videos, tmp_path / "other")
     flags = ["--videos", videos, "--test-videos", other, "--validation", f"{videos.name}/b", "-o", tmp_path / "across"]
     flags += ["--config", tmp_path / "free.yaml", "--set", "detection.min_score=0.001"]

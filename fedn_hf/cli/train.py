@@ -152,6 +152,7 @@ def loso(
     """
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
     part = _part(folds)
+    _check_protocol(protocol)
 
     def work(hook) -> None:
         from ..training import run_folds, score_folds
@@ -187,6 +188,17 @@ def _recipe(config, epochs, batch_size, learning_rate, seed, settings):
     try:
         return (Recipe() if config is None else Recipe.read(config)).with_values(changes)
     except TrainingError as error:
+        raise UsageError(str(error)) from None
+
+
+def _check_protocol(name: str) -> None:
+    """Before anything is trained, and not after hours."""
+    from ..media_fedn import FednError
+    from ..metrics import get_protocol
+
+    try:
+        get_protocol(name)
+    except FednError as error:
         raise UsageError(str(error)) from None
 
 
@@ -262,6 +274,7 @@ def _threshold(trained, model: Path) -> str:
 
 
 def _run(work, threads: int | None) -> None:
+    import datasets
     import torch
     import transformers
 
@@ -271,12 +284,13 @@ def _run(work, threads: int | None) -> None:
     from ..progress import ProgressHook
 
     transformers.utils.logging.disable_progress_bar()  # of loading weights
+    datasets.disable_progress_bars()
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         with ProgressHook() as hook:
             work(hook)
-    except (FednError, CorpusError) as error:
+    except (FednError, CorpusError, OSError) as error:  # of the system: no room, no leave, no such folder
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None
 

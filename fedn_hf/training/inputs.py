@@ -184,7 +184,7 @@ def video_rows(
         As `corpus_rows`, with `split`, the part of the corpus that a row is in.
 
     Raises:
-        TrainingError: no such folder, or a frozen backbone without weights.
+        TrainingError: no such folder, another label scheme, or a frozen backbone without weights.
 
     Example:
 
@@ -195,6 +195,7 @@ def video_rows(
     >>> rows, labels = video_rows("casme2", Recipe.read("examples/recipes/casme_2.yaml"))  # doctest: +SKIP
     ```
     """
+    import pyarrow as pa
     from datasets import load_dataset
 
     from dataset_scripts.corpus import cast
@@ -214,9 +215,16 @@ def video_rows(
         splits = load_dataset("videofolder", data_dir=str(folder))
     except (FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise TrainingError(f"{folder}: no converted corpus ({error}); see fedn prepare") from error
+    try:
+        splits = cast(splits, recipe.scheme)
+    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(
+            f"{folder}: not converted with --scheme {recipe.scheme}, or not by fedn prepare or fedn synth ({reason})"
+        ) from error
     rows = []
     for split, dataset in splits.items():
-        for row in named_rows(cast(dataset, recipe.scheme)):
+        for row in named_rows(dataset):
             if model.config.freeze_backbone:
                 features = features_of(row["video"], model, processor, cache=cache, hook=hook)
             else:
@@ -316,10 +324,13 @@ def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDet
     A new network, the same for the same seed; its backbone's weights are those of `recipe.backbone`, if that is given.
 
     Raises:
-        TrainingError: a checkpoint that has no such backbone.
+        TrainingError: sizes that do not fit, or a checkpoint that has no such backbone.
     """
     torch.manual_seed(recipe.training.seed)
-    model = FednForFacialExpressionDetection(config)
+    try:
+        model = FednForFacialExpressionDetection(config)
+    except ValueError as error:
+        raise TrainingError(f"model: {error}") from error
     if recipe.backbone is None or config.backbone_config is None:
         return model
     try:

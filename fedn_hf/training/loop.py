@@ -173,14 +173,17 @@ class _Run:
         if self.accelerator.num_processes > 1:
             atexit.register(_leave_group)
         self.share = self.accelerator.num_processes * settings.accumulation_steps
-        self.windows = TrainingWindows(
-            sequences,
-            model.config,
-            seed=settings.seed,
-            positive_fraction=settings.positive_fraction,
-            speed=settings.speed,
-            augmentations=settings.augmentation_functions(),
-        )
+        try:
+            self.windows = TrainingWindows(
+                sequences,
+                model.config,
+                seed=settings.seed,
+                positive_fraction=settings.positive_fraction,
+                speed=settings.speed,
+                augmentations=settings.augmentation_functions(),
+            )
+        except ValueError as error:  # nothing to learn, or no room for windows without events
+            raise TrainingError(str(error)) from error
         self.steps_per_epoch = len(self.windows) // (settings.batch_size * self.share)
         if not self.steps_per_epoch:
             raise TrainingError(

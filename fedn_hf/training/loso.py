@@ -57,7 +57,7 @@ def run_folds(
         The files of raw detections of this part.
 
     Raises:
-        TrainingError: a part that there is not, or another recipe than the folder's.
+        TrainingError: a part that there is not, too few subjects, or another recipe than the folder's.
         LeakageError: a video of two subjects.
 
     Example:
@@ -86,8 +86,11 @@ def run_folds(
             "training.early_stopping_epochs needs subjects to look at: set num_validation to 1 or more, got 0"
         )
     folder = Path(folder)
+    try:
+        folds = leave_one_subject_out([row["subject_id"] for row in rows], recipe.num_validation)
+    except ValueError as error:  # too few subjects
+        raise TrainingError(str(error)) from error
     _begin(folder, rows, labels, recipe)
-    folds = leave_one_subject_out([row["subject_id"] for row in rows], recipe.num_validation)
     mine = folds[number - 1 :: count]
     for fold in mine:
         if not (folder / "folds" / fold.name / DETECTIONS).exists():

@@ -2,7 +2,8 @@
 
 What is reported for a subject is chosen by the others: the epoch and a threshold for each type are those with which
 the networks that left *them* out find most on them. `metrics.select` does the same for one threshold, and shows beside
-it what oracles would get.
+it what oracles would get. (Those networks trained on the subject itself. So what they find on others depends on it a
+little; nothing but a network for every pair of subjects would help, which nobody trains.)
 """
 
 import dataclasses

@@ -51,15 +51,10 @@ class Settings:
     def __post_init__(self):
         hints = get_type_hints(type(self))
         for each in dataclasses.fields(self):
-            value = _convert(getattr(self, each.name), hints[each.name])
+            value = _checked(f"{self.section}.{each.name}", getattr(self, each.name), hints[each.name])
             object.__setattr__(self, each.name, value)
-            try:
-                type_validator(each.name, value, hints[each.name])
-            except (TypeError, ValueError):
-                wanted = each.type.__name__ if isinstance(each.type, type) else str(each.type).replace("typing.", "")
-                raise TrainingError(f"{self.section}.{each.name} must be {wanted}, got {value!r}") from None
             low, high = self.limits.get(each.name, (None, None))
-            if value is not None and low is not None and value < low:
+            if value is not None and low is not None and not value >= low:  # not a number is not, either
                 raise TrainingError(f"{self.section}.{each.name} must be at least {low}, got {value!r}")
             if value is not None and high is not None and value > high:
                 raise TrainingError(f"{self.section}.{each.name} must be at most {high}, got {value!r}")
@@ -202,6 +197,10 @@ class TrainingSettings(Settings):
             function = getattr(augmentation, name)
             known = [key for key, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
             check_names(f"training.augmentations.{name}", values, known)
+            hints = get_type_hints(function)
+            values = {
+                key: _checked(f"{self.section}.augmentations.{name}.{key}", v, hints[key]) for key, v in values.items()
+            }
             functions.append(partial(function, **values))
         return functions
 
@@ -336,16 +335,17 @@ class Recipe:
             raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
         if type(self.balance_classes) is not bool:
             raise TrainingError(f"recipe.balance_classes must be true or false, got {self.balance_classes!r}")
-        known = [each.name for each in dataclasses.fields(FednConfig)]
-        check_names("model", self.model, ["preset", *known])
+        known = {each.name for each in dataclasses.fields(FednConfig)} - {"id2label", "label2id"}  # of the scheme
+        check_names("model", self.model, ["preset", *sorted(known)])
         if self.system == "flow_rule" and self.features.leak is None:
             raise TrainingError("recipe.system=flow_rule looks at displacements: set features.leak, such as 0.98")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Recipe":
         """Of what a YAML file holds."""
-        values = dict(values or {})
+        values = {} if values is None else values
         check_names("recipe", values, [each.name for each in dataclasses.fields(cls)])
+        values = dict(values)
         for section in (TrainingSettings, DetectionSettings, FeatureSettings):
             values[section.section] = section.from_dict(values.get(section.section))
         return cls(**{**values, "model": values.get("model") or {}})
@@ -402,6 +402,17 @@ class Recipe:
             return FednConfig.preset(preset, **values) if preset else FednConfig(**values)
         except Exception as error:  # the library's own strict errors, and ours for an unknown preset
             raise TrainingError(f"model: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """A value of the type that a setting has, or a [`TrainingError`]."""
+    value = _convert(value, hint)
+    try:
+        type_validator(name, value, hint)
+    except (TypeError, ValueError):
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise TrainingError(f"{name} must be {wanted}, got {value!r}") from None
+    return value
 
 
 def _convert(value: Any, hint: Any) -> Any:
