@@ -186,9 +186,15 @@ def test_an_elan_file_of_ours_that_somebody_corrected(tmp_path, machine, mapping
     machine.write(tmp_path / "a.eaf")
     file = Eaf(str(tmp_path / "a.eaf"))
     file.add_annotation(f"face 0 {MACRO}", 40000, 41000, "anger")
+    (slot,) = [name for name, time in file.timeslots.items() if time == 20_000]
+    file.timeslots[slot] = 19_500  # an onset that was seen earlier
     file.to_file(str(tmp_path / "a.eaf"))
     read = ExpressionAnnotation.read(tmp_path / "a.eaf")
     assert [e.label for e in read] == ["happiness", "surprise", "disgust", "anger"]
+    kept, moved = (next(e for e in read if e.label == label) for label in ("happiness", "disgust"))
+    assert (kept.apex_s, kept.onset_frame, kept.score) == (2.5, 50, 0.9)
+    assert (moved.onset_s, moved.apex_s, moved.onset_frame, moved.score) == (19.5, None, None, 0.4)
+    assert next(e for e in read.with_frames() if e.label == "disgust").onset_frame == 488
     assert read.intervals[-1].score is None and read.video == machine.video
     assert exporters.read(tmp_path / "a.eaf", mapping) == [read]  # nobody else's tiers, so nothing to be mapped
 

@@ -249,7 +249,7 @@ def test_elan_by_pympi(overlapping, tmp_path):
     assert read.get_annotation_data_for_tier(tiers[1]) == [(2000, 3500, "=SUM(A1)")]
     assert read.get_annotation_data_for_tier(tiers[2]) == [(2500, 4000, MACRO)]
     (detail,) = read.get_ref_annotation_data_for_tier(f"{tiers[2]} details")
-    assert detail[2] == "score=0.25 apex=3.000 frames=75,-,99 unlabelled"
+    assert detail[2] == "score=0.25 at=2.500-4.000 apex=3.000 frames=75,-,99 unlabelled"
     (known,) = read.get_controlled_vocabulary_names()
     entries = read.get_cv_entries(known)
     assert [values[0][0] for values, _ in entries.values()] == ["happiness", "=SUM(A1)", "disgust", MACRO]
@@ -317,7 +317,10 @@ def test_textgrid_by_praatio(overlapping, tmp_path):
     for tier in grid.tiers:  # Praat wants every tier filled from end to end
         edges = [time for entry in tier.entries for time in entry[:2]]
         assert edges[0] == 0.0 and edges[-1] == 60.5 and edges[1:-1:2] == edges[2::2]
-    assert grid.getTier(f"face 1 {MACRO} details").entries[1].label == "score=0.875 apex=1.500 frames=30,-,99"
+    assert (
+        grid.getTier(f"face 1 {MACRO} details").entries[1].label
+        == "score=0.875 at=1.000-1.500 apex=1.500 frames=30,-,99"
+    )
 
 
 def test_subtitles_by_webvtt(overlapping, tmp_path):
@@ -337,7 +340,7 @@ def test_boris_by_openpyxl(overlapping, tmp_path):
     book = openpyxl.load_workbook(tmp_path / "interview.xlsx")
     header, *rows = book.active.values
     assert header == ("time", "subject", "code", "modifier", "comment")
-    assert rows[0] == (1, "face 0", "happiness", MACRO, "score=0.75 apex=1.500 frames=30,-,99")
+    assert rows[0] == (1, "face 0", "happiness", MACRO, "score=0.75 at=1.000-3.000 apex=1.500 frames=30,-,99")
     assert rows[2] == (1.5, "face 1", "disgust", MACRO, None) and len(rows) == 10
     # A formula would be of type "f".
     assert {cell.data_type for row in book.active.iter_rows(min_row=2) for cell in row[1:4]} == {"s"}

@@ -93,7 +93,8 @@ def _annotation(path: Path, task: Mapping[str, Any], mapping: "CodeMapping | Non
             if same and "onset_s" in meta:
                 times = (float(meta["onset_s"]), float(meta["offset_s"]))
             elif fps:
-                times, details = (onset / fps, (offset + 1) / fps), f"frames={onset},-,{offset}"
+                times = (onset / fps, (offset + 1) / fps)
+                details = f"at={times[0]:.3f}-{times[1]:.3f} frames={onset},-,{offset}"
             else:
                 raise FednError(
                     "its regions have frames and no times; a mapping file with `fps` says how long these are"

@@ -2,7 +2,8 @@
 
 A mark is a span in a named tier with a code, as coders' programs have it. Expressions become marks in tiers by face
 and type, "face 0 micro-expression", with the label as code; what a mark has no place for stands in a short text of
-details that people can read, such as "score=0.93 apex=12.4 frames=370,372,377".
+details that people can read, such as "score=0.93 at=12.300-12.600 apex=12.400 frames=369,372,377". Where somebody has
+moved a mark since, apex and frames are no longer true and count no more.
 """
 
 import heapq
@@ -23,6 +24,7 @@ _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uf
 _OUR_TIER = re.compile(r"face (\d{1,9})( .+)?", re.DOTALL)
 _NUMBERED = re.compile(r" \(\d+\)$")
 _NO_LABEL = "expression"
+_MOVED_S = 0.0015  # a millisecond is lost by rounding
 
 
 class Mark(NamedTuple):
@@ -52,6 +54,8 @@ class Span(NamedTuple):
         """What the mark has no place for."""
         event = self.event
         said = [] if event.score is None else [f"score={event.score:.6g}"]
+        if event.apex_s is not None or event.onset_frame is not None:
+            said.append(f"at={self.start_ms / 1000:.3f}-{self.stop_ms / 1000:.3f}")
         said += [] if event.apex_s is None else [f"apex={max(0.0, event.apex_s):.3f}"]
         frames = (event.onset_frame, event.apex_frame, event.offset_frame)
         if event.onset_frame is not None:
@@ -186,6 +190,9 @@ def _details(mark: Mark) -> dict[str, Any]:
     try:
         if "score" in known:
             details["score"] = float(known["score"])
+        times = [float(text) for text in known["at"].split("-")] if "at" in known else [math.inf]
+        if len(times) != 2 or max(abs(times[0] - mark.onset_s), abs(times[1] - mark.offset_s)) > _MOVED_S:
+            return details
         if "apex" in known:
             # Rounded, it may have left its span.
             details["apex_s"] = min(max(mark.onset_s, float(known["apex"])), mark.offset_s)
