@@ -85,9 +85,9 @@ def render(
         if blur:
             hidden = stack.enter_context(FaceTracks(open_video(annotation, video, **stretch), "all", _HIDDEN_EVERY))
         unfinished = stack.enter_context(replacing(path))
-        output = stack.enter_context(
-            av.open(str(unfinished), "w", format=CONTAINERS[path.suffix.lower()], options={"movflags": "faststart"})
-        )
+        kind = CONTAINERS[path.suffix.lower()]
+        options = {"movflags": "faststart"} if kind == "mp4" else {}
+        output = stack.enter_context(av.open(str(unfinished), "w", format=kind, options=options))
         sound = stack.enter_context(_Sound(video, output, reader))
         drawn = _drawn(reader, painter, faces, hidden)
         count = _encode(drawn, output, sound, reader, painter.size, str(video), hook)
@@ -164,6 +164,7 @@ class _Sound:
 
     def __init__(self, video: Path, output, reader: VideoReader):
         self.output, self.start_s, self.end_s, self.zero_s = output, reader.start_s, reader.end_s, reader.info.start_s
+        self.is_mp4 = output.format.name == "mp4"
         self.state, self.source = "none", None
         self.ways: dict[int, Any] = {}  # of each stream of the source: the new stream, whether packets are copied
         self.waiting = None  # the next packet
@@ -184,10 +185,11 @@ class _Sound:
             self.waiting = self._next()
 
     def _way(self, stream) -> tuple[Any, bool]:
-        playable = _MP4_SOUND if self.output.format.name == "mp4" else self.output.supported_codecs
+        playable = _MP4_SOUND if self.is_mp4 else self.output.supported_codecs
         if stream.codec_context.name.removesuffix("float") in playable:
             return self.output.add_stream_from_template(stream), True
-        new = self.output.add_stream("aac", rate=stream.codec_context.sample_rate)
+        # AAC would begin before time 0.
+        new = self.output.add_stream("aac" if self.is_mp4 else "flac", rate=stream.codec_context.sample_rate)
         new.layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
         return new, False
 
@@ -211,10 +213,18 @@ class _Sound:
                 if at_s >= self.end_s:
                     self.waiting = None
                 return
-            # Encoders begin with a packet that is not heard, and that the first ones heard are decoded with.
-            if self.start_s <= 0 or at_s + float((packet.duration or 0) * packet.time_base) > self.start_s:
+            if self._is_wanted(packet, at_s):
                 self._write(packet)
             self.waiting = self._next()
+
+    def _is_wanted(self, packet, at_s: float) -> bool:
+        """
+        Encoders begin with a packet that is not heard, and that the first ones heard are decoded with. MP4 can hold
+        it before time 0; in Matroska everything else would move.
+        """
+        if not self.is_mp4:
+            return at_s >= self.start_s - 1e-3
+        return self.start_s <= 0 or at_s + float((packet.duration or 0) * packet.time_base) > self.start_s
 
     def _write(self, packet) -> None:
         new, is_copied = self.ways[packet.stream.index]

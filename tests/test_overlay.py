@@ -119,6 +119,16 @@ def test_every_frame_keeps_its_time(clip, overlaid):
     np.testing.assert_allclose(after, before, atol=1 / 90_000 + 1e-9)
 
 
+def test_matroska_keeps_times_too(clip, blurred):
+    _, before = read(clip)
+    _, after = read(blurred)
+    np.testing.assert_allclose(after, before, atol=1e-3)  # its clock ticks a thousand times in a second
+    inaudible, *expected = packets(clip)
+    found = packets(blurred)
+    assert inaudible[0] < 0 and [data for _, data in found] == [data for _, data in expected]
+    np.testing.assert_allclose([at for at, _ in found], [at for at, _ in expected], atol=2e-3)
+
+
 def test_sound_is_the_same_to_the_byte_at_the_same_times(clip, overlaid):
     path, result = overlaid
     before, after = packets(clip), packets(path)

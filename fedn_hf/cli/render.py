@@ -13,7 +13,7 @@ from .terminal import UsageError, describe_damage
 _SOUND = {
     "none": "The video has no sound.",
     "copied": "Sound is copied.",
-    "encoded again": "Sound is encoded again, as AAC: the file could not hold it as it was.",
+    "encoded again": "Sound is encoded again: the new file could not hold it as it was.",
     "damaged": "The sound is damaged and ends early.",
 }
 
