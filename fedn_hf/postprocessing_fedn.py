@@ -316,6 +316,7 @@ def find_intervals(
     all_types: bool = False,
     min_duration_s: float = 0.0,
     max_duration_s: float = float("inf"),
+    micro_max_s: float = float("inf"),
     merge_gap_s: float | None = None,
     recognition: FednProposals | None = None,
 ) -> FednIntervals:
@@ -335,6 +336,7 @@ def find_intervals(
         all_types (`bool`): Whether a proposal is looked at under every type, and not only under its likeliest one; so
             much may be found twice. For those who choose a threshold per type afterwards.
         min_duration_s, max_duration_s (`float`): Shortest and longest expression in seconds.
+        micro_max_s (`float`): What lasts longer in seconds is not looked at as an expression of the second type.
         merge_gap_s (`float`, *optional*): Join expressions of one type that are at most so far apart, of those that
             overlap only the surest; durations are then those of the joined ones.
         recognition ([`FednProposals`], *optional*): Raw outputs of a recognition network for the same sequence: each
@@ -368,10 +370,11 @@ def find_intervals(
     if times is not None and len(times) != num_frames:
         raise ValueError(f"times must have one entry for each of the {num_frames} frames, got {len(times)}")
     frames = proposals.boundaries.clamp(0, num_frames)
-    by_type = type_scores(proposals)
+    duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
+    longest = duration.new_tensor([float("inf"), micro_max_s])
+    by_type = type_scores(proposals) * (duration[:, None] <= longest)
     if not all_types:
         by_type = by_type * (by_type == by_type.amax(-1, keepdim=True))
-    duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
     keep = (by_type >= score_threshold) & (by_type > 0) & (frames[:, 1] > frames[:, 0])[:, None]
     if merge_gap_s is None:
         keep &= ((duration >= min_duration_s) & (duration <= max_duration_s))[:, None]

@@ -159,6 +159,14 @@ def test_a_proposal_may_be_looked_at_under_every_type():
     assert kinds.tolist() == [0, 1]  # of equal intervals the surest
 
 
+def test_what_lasts_long_is_no_micro_expression():
+    raw = proposals([[0, 15], [50, 80]], [0.8, 0.8], [1, 1])
+    assert find_intervals(raw, fps=30).frames.tolist() == [[0, 15], [50, 80]]
+    found = find_intervals(raw, fps=30, micro_max_s=0.5)
+    assert found.type.tolist() == [1, 0]  # if it is an expression at all, then of the other type
+    assert found.score[0] == pytest.approx(0.8) and found.score[1] < 0.2
+
+
 def test_every_setting_can_change_after_the_network():
     raw = proposals([[10, 20], [12, 22], [24, 34], [100, 250]], [0.9, 0.8, 0.7, 0.2], [0, 1, 0, 0])
 

@@ -151,15 +151,16 @@ def tables(seed=0, subjects=6):
     return Expressions.from_rows(found), Expressions.from_rows(truth), videos
 
 
-def test_nothing_is_chosen_on_a_test_subject():
+@pytest.mark.parametrize("each", [False, True])
+def test_nothing_is_chosen_on_a_test_subject(each):
     """Whatever is said to happen to a subject, what is chosen for it stays; what is chosen for others need not."""
     raw, events, videos = tables()
-    honest = choose_by_type(raw, events, videos)
+    honest = choose_by_type(raw, events, videos, each=each)
     others_change = 0
     for subject in honest:
         moved = np.where(events.subject == subject, 50, 0)  # what was wrong is right, and the other way round
         told = dataclasses.replace(events, onset=events.onset + moved, offset=events.offset + moved)
-        choices = choose_by_type(raw, told, videos)
+        choices = choose_by_type(raw, told, videos, each=each)
         assert choices[subject] == honest[subject]
         others_change += choices != honest
     assert others_change > 3
@@ -180,7 +181,16 @@ def test_choices_are_the_best_on_the_others_by_exhaustive_search():
 
         best = f1(**choices[subject])
         assert all(f1(e, a, b) <= best + 1e-9 for e in range(3) for a in grid for b in grid)
+        own = choose_by_type(raw, events, videos, each=True)[subject]
+        for kind in ("macro", "micro"):
+
+            def of_type(threshold, epoch=own["epoch"], kind=kind, theirs=theirs, truth=truth):
+                kept = (theirs.type == kind) & (theirs.epoch == epoch) & (theirs.score >= threshold)
+                return spotting(dataclasses.replace(theirs[kept], epoch=None), truth[truth.type == kind]).f1
+
+            assert all(of_type(threshold) <= of_type(own[kind]) + 1e-9 for threshold in grid)
     report = report_on(raw, events, videos)
+    assert report.by_each.pooled.keys() == report.by_type.pooled.keys()
     assert report.selection.get("subject_oracle").result.f1 >= report.selection.get("nested").result.f1
     assert report.detection is None  # no emotions
 

@@ -64,6 +64,7 @@ def numbers(report: FoldsReport, raw: Expressions, events: Expressions, videos: 
     """What of a run's report goes into the table."""
     found = {"nested": report.by_type.f1}
     found |= {f"nested {kind}": values["f1"] for kind, values in report.by_type.pooled.items() if kind != "overall"}
+    found |= {f"each type's own, {kind}": values["f1"] for kind, values in report.by_each.pooled.items()}
     found["one threshold"] = report.selection.get("nested").result.f1
     found["pooled oracle"] = report.selection.get("pooled_oracle").result.f1
     for rules in ("auwgcn", "lgsnet"):
@@ -107,13 +108,14 @@ def main() -> None:
         for seed in arguments.seeds:
             recipe = base.with_values({**VARIANTS[variant], "training.seed": seed})
             train(rows, labels, recipe, folder_of(arguments.output, variant, seed), part)
-    results = {}
+    path = arguments.output / "results.json"
+    results = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for variant in arguments.variants:
         folders = [folder_of(arguments.output, variant, seed) for seed in arguments.seeds]
         done = [folder for folder in folders if not missing_folds(folder, rows)]
         if done:
             results[variant] = summarise(done, rows, arguments.peer)
-    (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+    path.write_text(json.dumps(results, indent=1), encoding="utf-8")
     print_table(results)
 
 

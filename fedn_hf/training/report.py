@@ -51,6 +51,7 @@ class FoldsReport:
         by_type: For every subject the epoch and a threshold per type that are best on all others (nested), or those
             that the validation subjects of the other corpora chose.
         choices: Subject -> type -> threshold, and "epoch".
+        by_each: As `by_type`, where each type's threshold is the best for its own F1; `None` where others chose.
         intervals: 95 % intervals of `by_type` over subjects.
         detection: Average precision of everything found in the epochs that `by_type` chose, without thresholds.
         selection: The same raw detections with one threshold for both types, under every way of choosing; `None` where
@@ -60,6 +61,7 @@ class FoldsReport:
 
     by_type: SpottingResult
     choices: dict[str, dict[str, Any]]
+    by_each: SpottingResult | None
     intervals: dict[str, Interval]
     detection: DetectionResult | None
     selection: SelectionReport | None
@@ -70,6 +72,7 @@ class FoldsReport:
         name = "validated_by_type" if self.selection is None else "nested_by_type"
         return {
             name: {**self.by_type.to_dict(), "choices": self.choices},
+            "nested_by_each_type": None if self.by_each is None else self.by_each.to_dict(),
             "intervals": {name: interval._asdict() for name, interval in self.intervals.items()},
             "detection": None if self.detection is None else self.detection.to_dict(),
             "selection": None if self.selection is None else self.selection.to_dict(),
@@ -84,6 +87,7 @@ class FoldsReport:
         if self.detection is not None:
             lines += ["", "detection, all thresholds", str(self.detection)]
         if self.selection is not None:
+            lines += ["", "nested, each type's threshold chosen by its own F1", str(self.by_each)]
             lines += ["", "one threshold for both types", str(self.selection)]
         return "\n".join(lines)
 
@@ -167,6 +171,25 @@ def report_on(
         choices = choose_by_type(raw, events, videos)
     else:
         choices = {subject: {"epoch": None, **thresholds} for subject in sorted(set(videos.subject))}
+    predictions, found = _chosen(raw, choices)
+    result, by_each = spotting(predictions, events, STRICT, videos), None
+    if thresholds is None:
+        of_each = choose_by_type(raw, events, videos, each=True)
+        by_each = spotting(_chosen(raw, of_each)[0], events, STRICT, videos)
+    has_emotions = len(found) and None not in found.label and any(label is not None for label in events.label)
+    return FoldsReport(
+        by_type=result,
+        choices=choices,
+        by_each=by_each,
+        intervals=bootstrap(result),
+        detection=detection(found, events, STRICT, videos) if has_emotions else None,
+        selection=select(raw, events, protocol, videos, score_thresholds=FALLING) if thresholds is None else None,
+        predictions=predictions,
+    )
+
+
+def _chosen(raw: Expressions, choices: Mapping[str, Mapping[str, Any]]) -> tuple[Expressions, Expressions]:
+    """Of each subject's raw detections what its choice of thresholds leaves, and all of the epoch that it chose."""
     chosen, whole = [], []
     for subject, choice in choices.items():
         mine = np.array([name == subject for name in raw.subject], dtype=bool)
@@ -175,17 +198,8 @@ def report_on(
         whole.append(raw[mine])
         least = np.array([choice.get(kind, np.inf) for kind in raw.type], dtype=float)
         chosen.append(raw[mine & (raw.score >= least)])
-    predictions, found = (dataclasses.replace(concatenate(parts), epoch=None) for parts in (chosen, whole))
-    result = spotting(predictions, events, STRICT, videos)
-    has_emotions = len(found) and None not in found.label and any(label is not None for label in events.label)
-    return FoldsReport(
-        by_type=result,
-        choices=choices,
-        intervals=bootstrap(result),
-        detection=detection(found, events, STRICT, videos) if has_emotions else None,
-        selection=select(raw, events, protocol, videos, score_thresholds=FALLING) if thresholds is None else None,
-        predictions=predictions,
-    )
+    left, found = (dataclasses.replace(concatenate(parts), epoch=None) for parts in (chosen, whole))
+    return left, found
 
 
 def _names(row: Row) -> dict[str, Any]:

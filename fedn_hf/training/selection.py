@@ -14,10 +14,16 @@ from ..metrics.spotting import count
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
 
-def choose_by_type(raw: Expressions, events: Expressions, videos: Videos) -> dict[str, dict[str, Any]]:
+def choose_by_type(
+    raw: Expressions, events: Expressions, videos: Videos, *, each: bool = False
+) -> dict[str, dict[str, Any]]:
     """
     For every subject, the epoch and the threshold per type with the highest strict F1 over both types on all others;
     of equal ones the earliest and lowest.
+
+    Args:
+        each: whether a threshold is instead the best for the F1 of its own type. Over both types together a rare and
+            difficult one is best left alone, so its threshold rises until next to nothing of it is found.
 
     Returns:
         Subject -> `{"epoch": epoch or None, type: threshold, ...}`.
@@ -38,8 +44,9 @@ def choose_by_type(raw: Expressions, events: Expressions, videos: Videos) -> dic
     """
     counts, epochs, problem = _count(raw, events, videos)
     total = counts.sum(axis=2)
+    choose = _best_of_each if each else _best
     return {
-        subject: _best(total - counts[:, :, number], epochs, problem.kinds)[1]
+        subject: choose(total - counts[:, :, number], epochs, problem.kinds)[1]
         for number, subject in enumerate(problem.subjects)
     }
 
@@ -145,6 +152,14 @@ def _best(counts: np.ndarray, epochs: list[int | None], kinds: Sequence[str]) ->
     epoch, *thresholds = np.unravel_index(int(f1.argmax()), f1.shape)
     chosen = {kind: THRESHOLDS[index] for kind, index in zip(kinds, thresholds, strict=True)}
     return float(f1.max()), {"epoch": epochs[epoch], **chosen}
+
+
+def _best_of_each(counts: np.ndarray, epochs: list[int | None], kinds: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """As `_best`, in its epoch, but with the threshold of each type that gives the highest F1 of that type."""
+    f1, choice = _best(counts, epochs, kinds)
+    here = counts[epochs.index(choice["epoch"])]  # (thresholds, types, 3)
+    of_type = np.round(2 * here[..., 0] / np.maximum(here[..., 1:].sum(-1), 1), 12)
+    return f1, {**choice, **{kind: THRESHOLDS[row] for kind, row in zip(kinds, of_type.argmax(0), strict=True)}}
 
 
 __all__ = ["THRESHOLDS", "best_by_type", "best_f1", "best_threshold", "choose_by_type"]

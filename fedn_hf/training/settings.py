@@ -213,6 +213,8 @@ class DetectionSettings(Settings):
     Args:
         min_score: Lowest score; low, because what is thrown away here cannot be chosen later.
         nms, nms_iou, nms_sigma: See `postprocessing_fedn.suppress`.
+        micro_max_s: What lasts longer is no micro-expression. Half a second is the field's border; MDMD, the baseline
+            of MEGC, takes micro-expressions of up to 16 frames at 30 per second.
         max_per_minute: Of each type at most so many of each minute of video, those of the highest scores.
         last_epochs: How many epochs, from the last one back, give raw detections to choose from. Where subjects
             validate, their best epoch alone does.
@@ -230,7 +232,7 @@ class DetectionSettings(Settings):
     section: ClassVar[str] = "detection"
     limits: ClassVar[dict[str, tuple[float | None, float | None]]] = {
         **dict.fromkeys(("min_score", "nms_iou"), (0, 1)),
-        **dict.fromkeys(("nms_sigma", "max_per_minute"), (0, None)),
+        **dict.fromkeys(("nms_sigma", "micro_max_s", "max_per_minute"), (0, None)),
         "last_epochs": (1, None),
     }
 
@@ -238,6 +240,7 @@ class DetectionSettings(Settings):
     nms: Literal["soft", "hard"] = "hard"
     nms_iou: float = 0.3
     nms_sigma: float = 0.5
+    micro_max_s: float | None = None
     max_per_minute: float = 60.0
     last_epochs: int = 4
 
