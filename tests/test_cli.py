@@ -20,10 +20,11 @@ from transformers import pipeline
 from typer.testing import CliRunner
 
 import fedn_hf.hub
-from fedn_hf import FednConfig, FednError, FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection, FednVideoProcessor
 from fedn_hf.cli import app
 from fedn_hf.cli.inputs import find_videos
 from fedn_hf.cli.terminal import clock
+from fedn_hf.exporters import FORMATS
 from fedn_hf.hub import CheckpointError
 from fedn_hf.loading import load_pipeline
 from fedn_hf.pipeline_fedn import TASK
@@ -229,6 +230,28 @@ def test_tables_and_files(checkpoint, recordings, tmp_path):
     for name in files_in(tmp_path / "again"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
     assert len(files_in(tmp_path / "again")) == 6
+
+
+def test_all_formats_together(checkpoint, short, tmp_path):
+    out, options = tmp_path / "out", ["--model", checkpoint, *LOW, "--save-raw", "--format", ",".join(FORMATS)]
+    ran = fedn("detect", short, "-o", out, *options)
+    assert ran.exit_code == 0 and not ran.stderr
+    names = {f"short{form.suffix}" for form in FORMATS.values()}
+    assert set(files_in(out)) == {*names, "short_events.json", "short.raw.safetensors"}
+    found = ExpressionAnnotation.read(out / "short.json")
+    assert len(found) and Path(found.provenance["source"]) == short
+    for form in [form for form in FORMATS.values() if form.is_read]:
+        read = ExpressionAnnotation.read(out / f"short{form.suffix}")
+        kinds = [sorted((e.type, e.label, e.face_id) for e in one) for one in (read, found)]
+        assert kinds[0] == kinds[1] and read.provenance == found.provenance
+    assert fedn("postprocess", out, *LOW, "-o", tmp_path / "again", "--format", "eaf,vtt").exit_code == 0
+    # Another video of this name would take the place of what is there; each format says whose it is.
+    other = tmp_path / "other" / "short.mp4"
+    other.parent.mkdir()
+    other.write_bytes(short.read_bytes())
+    for name in ("eaf", "vtt", "boris", "parquet", "bids"):
+        ran = fedn("detect", other, "-o", out, "--model", checkpoint, "--format", name)
+        assert ran.exit_code == 2 and f"holds the results of {short}" in ran.stderr
 
 
 def test_what_is_reported(checkpoint, short, tmp_path):
