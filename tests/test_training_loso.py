@@ -10,8 +10,16 @@ import torch
 
 from fedn_hf.data.folds import leave_one_subject_out
 from fedn_hf.metrics import Expressions, Videos, spotting
-from fedn_hf.training import FeatureRecipe, FeatureSettings, Recipe, TrainingError, run_folds, score_folds
-from fedn_hf.training.detections import read_detections
+from fedn_hf.training import (
+    DetectionSettings,
+    FeatureRecipe,
+    FeatureSettings,
+    Recipe,
+    TrainingError,
+    run_folds,
+    score_folds,
+)
+from fedn_hf.training.detections import raw_detections, read_detections
 from fedn_hf.training.inputs import Inputs
 from fedn_hf.training.loso import DETECTIONS, run_fold
 from fedn_hf.training.recognition import score_recognition
@@ -131,6 +139,18 @@ def test_emotions_are_named_where_intervals_are_known(tmp_path):
         row["events"][0]["emotion"] = None
     known = score_recognition(tmp_path, told)
     assert known.without_emotion == 4 and known.confusion.sum() == 12
+
+
+def test_nothing_long_is_found_as_a_micro_expression():
+    model, longest = small.model().eval(), {}
+    for micro_max_s in (None, 0.5):
+        settings = DetectionSettings(min_score=0.0, micro_max_s=micro_max_s)
+        found = raw_detections(model, small.sequences()[:1], settings)
+        for kind in ("macro-expression", "micro-expression"):
+            frames = [row["offset"] - row["onset"] + 1 for row in found if row["type"] == kind]
+            longest[kind, micro_max_s] = max(frames)
+    assert longest["micro-expression", 0.5] <= 16 < longest["micro-expression", None]  # 15, rounded at both ends
+    assert longest["macro-expression", 0.5] == longest["macro-expression", None]
 
 
 def tables(seed=0, subjects=6):

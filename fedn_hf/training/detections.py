@@ -45,6 +45,7 @@ def raw_detections(
             nms_iou=settings.nms_iou,
             nms_sigma=settings.nms_sigma,
             all_types=all_types,
+            micro_max_s=float("inf") if settings.micro_max_s is None else settings.micro_max_s,
         )
         most = max(1, round(settings.max_per_minute * len(sequence) / config.frame_rate / 60))
         ranks = found.score.argsort(descending=True, stable=True)
