@@ -188,14 +188,15 @@ def test_several_in_one_file(tmp_path):
     night = ExpressionAnnotation({"path": "b/night.mp4"}, [ExpressionInterval("joy", None, MICRO, 1.0, None, 2.0)])
     for name in ("jsonl", "csv", "tsv", "parquet", "labelstudio"):
         both = [day, night if name != "labelstudio" else night.with_frames(30)]
-        exporters.write_many(both, path_of(tmp_path, name))
-        read = exporters.read(path_of(tmp_path, name))
-        assert [one.video["path"] for one in read] == ["interview.mp4", "b/night.mp4"]
+        exporters.write_many([*both, ExpressionAnnotation({"path": "nobody.mp4"}, [])], path_of(tmp_path, name))
+        *read, nothing = exporters.read(path_of(tmp_path, name))
+        assert [one.video["path"] for one in (*read, nothing)] == ["interview.mp4", "b/night.mp4", "nobody.mp4"]
+        assert not len(nothing)
         for theirs, mine in zip(read, both, strict=True):
             assert [(e.label, e.type, e.onset_s, e.offset_frame) for e in theirs] == [
                 (e.label, e.type, e.onset_s, e.offset_frame) for e in mine
             ]
-        with pytest.raises(FednError, match="holds 2 annotations"):
+        with pytest.raises(FednError, match="holds 3 annotations"):
             ExpressionAnnotation.read(path_of(tmp_path, name))
     with pytest.raises(FednError, match=r"eaf holds one annotation, got 2; several go into jsonl, csv, tsv, parquet"):
         exporters.write_many([day, night], tmp_path / "both.eaf")

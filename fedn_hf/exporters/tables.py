@@ -216,11 +216,11 @@ def _annotations_of(
             raise FednError(f"row {number}: {error}") from error
         if fields is not None:
             events.setdefault(fields.pop("video", None), []).append(fields)
-    if not events:
-        return [annotation_of(path, [], facts) for facts in beside.values()]
     if None in events and len(beside) == 1:
         return [annotation_of(path, events[None], next(iter(beside.values())))]
-    return [annotation_of(path, rows, beside.get(video), video) for video, rows in events.items()]
+    # A video in which nothing was found has no row; the file beside the table knows it.
+    videos = dict.fromkeys([*beside, *events])
+    return [annotation_of(path, events.get(video, []), beside.get(video), video) for video in videos]
 
 
 def _places(header: Sequence[str], mapping: "CodeMapping | None") -> dict[str, str]:
