@@ -107,6 +107,9 @@ def test_folds_go_on_where_they_were(run, tmp_path):
         run_folds(rows, small.LABELS, RECIPE.with_values({"training.early_stopping_epochs": 2}), tmp_path / "new")
     with pytest.raises(TrainingError, match="fold s0 has 0 subjects beside those it tests"):
         run_folds(rows[:1], small.LABELS, RECIPE, tmp_path / "new")
+    away = [{**row, "subject_id": f"../{row['subject_id']}"} for row in rows]
+    with pytest.raises(TrainingError, match=r"which '\.\./s0' cannot be"):
+        run_folds(away, small.LABELS, RECIPE, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(TrainingError, match="got 5/4"):
         run_folds(rows, small.LABELS, RECIPE, tmp_path, part=(5, 4))

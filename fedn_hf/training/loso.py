@@ -90,6 +90,9 @@ def run_folds(
         folds = leave_one_subject_out([row["subject_id"] for row in rows], recipe.num_validation)
     except ValueError as error:  # too few subjects
         raise TrainingError(str(error)) from error
+    for fold in folds:
+        if Path(fold.name).is_absolute() or ".." in Path(fold.name).parts:
+            raise TrainingError(f"a fold lies in a folder with its subject's name, which {fold.name!r} cannot be")
     _begin(folder, rows, labels, recipe)
     mine = folds[number - 1 :: count]
     for fold in mine:
