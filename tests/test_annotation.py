@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedn_hf import ExpressionAnnotation, ExpressionInterval, FednError
@@ -144,7 +144,7 @@ def test_crop_cuts_everything_and_keeps_the_clock():
             whole.crop(*limits)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, max_size=6), TIMES.filter(bool))
 def test_parts_put_together_are_the_whole(events, border_s):
     whole = annotate(*events, duration_s=70.0).merge()
@@ -241,7 +241,7 @@ def test_time_budget():
         known.time_budget(by=["mood"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, max_size=8), st.sampled_from([0.1, 0.5, 1.0, 7.0]))
 def test_steps_hold_all_of_the_time(events, step_s):
     whole = annotate(*events, coverage=[(0, 1.0, 5.0), (1, 4.0, 9.0)], duration_s=70.0)
@@ -262,7 +262,7 @@ def test_steps_of_nothing_and_too_many():
         annotate().discretize(1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, max_size=6), st.lists(EVENTS, max_size=6))
 def test_co_occurrence_is_what_one_counts(mine, theirs):
     table = annotate(*mine).co_occurrence(annotate(*theirs))
