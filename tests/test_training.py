@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 
 import pytest
@@ -255,6 +256,19 @@ def test_half_precision_deterministic_and_profiled(unbroken, tmp_path):
     assert result.losses == pytest.approx(usual, rel=0.1) and result.losses != usual
     assert not torch.are_deterministic_algorithms_enabled()
     assert "aten::" in (tmp_path / "profile.txt").read_text() and (tmp_path / "profile.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles for CPUs with g++")
+def test_a_compiled_network_trains_as_any_other(tmp_path):
+    losses = []
+    for is_compiled in (False, True):
+        model = small.model(heads="recognition", dropout=0.0)
+        settings = small.settings(epochs=1, positive_fraction=1.0, compile=is_compiled)
+        folder = tmp_path / str(is_compiled)
+        losses.append(train(model, small.sequences(), settings, folder).losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 4
+    assert weights(folder).keys() == model.state_dict().keys()  # as of a network that is not compiled
 
 
 class Greedy(FednForFacialExpressionDetection):
