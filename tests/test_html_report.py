@@ -109,7 +109,7 @@ def test_every_timeline_is_there_described_and_in_the_colours_of_the_page(pages)
 
 
 def test_a_report_without_faces_has_none_and_names_of_files_are_text(tmp_path):
-    path = "/home/x/<script>alert(1)</script>&\x00\udcff.mp4"
+    path = "folder/<script>alert(1)</script>&\x00\udcff.mp4"
     label = "<img src=x onerror=alert(1)>"
     known = replace(
         annotation([event(30, 40, 60, label)], 9.0, path), provenance={"model": "<b>", "note": {"a": "</td>"}}
