@@ -3,12 +3,16 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
+from fedn_hf import FednForFacialExpressionDetection
 from fedn_hf.data.folds import LeakageError
 from fedn_hf.metrics import spotting
-from fedn_hf.training import TrainingError, train_one
+from fedn_hf.training import Recipe, TrainingError, train_one
 from fedn_hf.training.detections import read_detections
-from fedn_hf.training.inputs import in_corpus
+from fedn_hf.training.inputs import in_corpus, make_model
 from fedn_hf.training.loso import DETECTIONS
 from fedn_hf.training.report import REPORT, event_rows, expressions
 from tests import training_sets as small
@@ -74,3 +78,54 @@ def test_who_validates(tmp_path):
     assert trained.num_videos == 4 + 3  # a/s4 and b/s3 validate
     data = json.loads((tmp_path / "latest" / "state.json").read_text())["facts"]["data"]
     assert data["validation"].startswith("2 videos")
+
+
+def test_going_on_from_a_whole_checkpoint(tmp_path, caplog, monkeypatch):
+    """Network and weights are the checkpoint's; of other emotions only the layer that tells them apart is new."""
+    recipe = RECIPE.with_values({"training.epochs": 1, "num_validation": 1})
+    train_one(CORPUS, small.LABELS, recipe, tmp_path / "first")
+    checkpoint = {"checkpoint": str(tmp_path / "first" / "model")}
+    again = Recipe.from_dict({**checkpoint, "model": {"dropout": 0.0}, "training": {"epochs": 1}})
+    assert Recipe.from_dict(again.to_dict()) == again
+    config = again.config(small.LABELS)
+    assert (config.hidden_size, config.dropout, config.feature_size) == (16, 0.0, 4)
+    before = FednForFacialExpressionDetection.from_pretrained(checkpoint["checkpoint"]).state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in make_model(config, again).state_dict().items())
+    monkeypatch.setattr(logging.get_logger("fedn_hf"), "propagate", True)
+    others = make_model(again.config(["b", "a", *small.LABELS[2:]]), again).state_dict()
+    new = {name for name, value in others.items() if not torch.equal(value, before[name])}
+    assert new and all(name.startswith("branches.logits.predict.") for name in new)
+    assert "is to learn b, a, surprise, others: the layer that names emotions begins anew" in caplog.text
+    trained = train_one(CORPUS, small.LABELS, again.with_values({"training.learning_rate": 0.0}), tmp_path / "second")
+    assert trained.num_videos == 6
+    after = FednForFacialExpressionDetection.from_pretrained(tmp_path / "second" / "model").state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in after.items() if name != "loss_normalizer")
+
+
+def test_checkpoints_that_training_cannot_go_on_from(tmp_path):
+    for values, reason in (
+        ({"checkpoint": 3}, "recipe.checkpoint must be a folder or a name on the Hub, got 3"),
+        ({"checkpoint": "a", "backbone": "b"}, "leave out recipe.backbone and model.preset"),
+        ({"checkpoint": "a", "model": {"preset": "compact"}}, "leave out recipe.backbone and model.preset"),
+    ):
+        with pytest.raises(TrainingError, match=reason):
+            Recipe.from_dict(values)
+    recipe = Recipe.from_dict({"checkpoint": str(tmp_path / "nothing")})
+    with pytest.raises(TrainingError, match=r"recipe.checkpoint: .*nothing cannot be read"):
+        recipe.config(small.LABELS)
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    with pytest.raises(TrainingError, match="must be a network of this package, of type 'fedn', got 'resnet'"):
+        Recipe.from_dict({"checkpoint": str(tmp_path)}).config(small.LABELS)
+    small.model().save_pretrained(tmp_path)
+    larger = Recipe.from_dict({"checkpoint": str(tmp_path), "model": {"hidden_size": 32}})
+    with pytest.raises(TrainingError, match="has other sizes than model says"):
+        make_model(larger.config(small.LABELS), larger)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["branches.logits.predict.bias"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    partly = Recipe.from_dict({"checkpoint": str(tmp_path)})
+    with pytest.raises(TrainingError, match=r"lacks branches.logits.predict.bias; get or save it again"):
+        make_model(partly.config(small.LABELS), partly)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match=r"recipe.checkpoint: .* cannot be loaded"):
+        make_model(partly.config(small.LABELS), partly)

@@ -14,7 +14,9 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoBackbone, AutoConfig
+from transformers.utils import logging
 
 from ..configuration_fedn import FednConfig
 from ..data.cache import FeatureCache, VideoFeatures, crops_of, features_of
@@ -25,6 +27,7 @@ from ..modeling_fedn import FednForFacialExpressionDetection
 from ..video_processing_fedn import FednVideoProcessor
 from .settings import FeatureSettings, Recipe, TrainingError
 
+logger = logging.get_logger(__name__)
 Row = Mapping[str, Any]
 
 
@@ -171,8 +174,8 @@ def video_rows(
     folder: str | Path, recipe: Recipe, *, cache: FeatureCache | None = None, hook: Callable | None = None
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """
-    The videos of a converted corpus (`fedn prepare`, `fedn synth`), through the backbone if it is frozen, else as
-    crops.
+    The videos of a converted corpus (`fedn prepare`, `fedn synth`), through the backbone if it is frozen, as crops if
+    it trains, or as landmarks alone.
 
     Args:
         folder: A VideoFolder.
@@ -203,9 +206,14 @@ def video_rows(
 
     labels = SCHEMES[recipe.scheme]
     model = make_model(recipe.config(labels), recipe)
-    if model.config.backbone_config is None:
-        raise TrainingError("model.backbone_config is null, and videos need a backbone; give published features")
-    if model.config.freeze_backbone and recipe.backbone is None:
+    has_backbone = model.config.backbone_config is not None
+    if not has_backbone and model.config.feature_size:
+        raise TrainingError(
+            "model.backbone_config is null, and videos need a backbone; give published features, or train on "
+            "landmarks alone (model.feature_size=0, model.num_landmarks=468)"
+        )
+    is_frozen = model.config.freeze_backbone or not has_backbone
+    if has_backbone and is_frozen and recipe.backbone is None and recipe.checkpoint is None:
         raise TrainingError(
             "a frozen backbone must have learnt something: give recipe.backbone, a checkpoint to take it from, or set "
             "model.freeze_backbone=false to train it"
@@ -225,7 +233,7 @@ def video_rows(
     rows = []
     for split, dataset in splits.items():
         for row in named_rows(dataset):
-            if model.config.freeze_backbone:
+            if is_frozen:
                 features = features_of(row["video"], model, processor, cache=cache, hook=hook)
             else:
                 features = crops_of(row["video"], model.config, processor, cache=cache, hook=hook)
@@ -286,8 +294,8 @@ class Inputs:
 
     @property
     def video_processor(self) -> FednVideoProcessor | None:
-        """What makes pixels of crops, for networks with a backbone."""
-        return None if self.config.backbone_config is None else processor_of(self.config)
+        """How crops are cut and made pixels, for networks that see videos; `None` for published features."""
+        return None if self.features is not None else processor_of(self.config)
 
     def save_model(self, model: FednForFacialExpressionDetection, folder: Path) -> None:
         """Write a network as `from_pretrained` and the pipeline take it, with what its inputs need."""
@@ -321,16 +329,20 @@ def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[f
 
 def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDetection:
     """
-    A new network, the same for the same seed; its backbone's weights are those of `recipe.backbone`, if that is given.
+    A new network, the same for the same seed; its backbone's weights are those of `recipe.backbone`, if that is given,
+    or all that fit are those of `recipe.checkpoint`.
 
     Raises:
-        TrainingError: sizes that do not fit, or a checkpoint that has no such backbone.
+        TrainingError: sizes that do not fit, a checkpoint that has no such backbone, or one of another network.
     """
     torch.manual_seed(recipe.training.seed)
     try:
         model = FednForFacialExpressionDetection(config)
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
+    if recipe.checkpoint is not None:
+        _take_weights(model, recipe.checkpoint)
+        return model
     if recipe.backbone is None or config.backbone_config is None:
         return model
     try:
@@ -344,6 +356,32 @@ def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDet
         reason = str(error).splitlines()[0]
         raise TrainingError(f"recipe.backbone: {recipe.backbone} has no such backbone ({reason})") from error
     return model
+
+
+def _take_weights(model: FednForFacialExpressionDetection, checkpoint: str) -> None:
+    """Go on from a checkpoint; a head that it does not have begins anew, as does the layer of other emotions."""
+    try:
+        found, report = FednForFacialExpressionDetection.from_pretrained(checkpoint, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"recipe.checkpoint: {checkpoint} cannot be loaded ({reason})") from error
+    if report["missing_keys"]:  # which transformers fills up with random numbers
+        raise TrainingError(
+            f"recipe.checkpoint: {checkpoint} lacks {min(report['missing_keys'])}; get or save it again"
+        )
+    before, now, weights = found.config.id2label, model.config.id2label, found.state_dict()
+    if before != now and model.config.heads != "spotting":
+        logger.warning(
+            f"{checkpoint} tells {', '.join(before.values())} apart, and is to learn {', '.join(now.values())}: the "
+            "layer that names emotions begins anew; to keep it, convert the corpus to the checkpoint's own scheme"
+        )
+        weights = {name: value for name, value in weights.items() if not name.startswith("branches.logits.predict.")}
+    try:
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as error:
+        raise TrainingError(f"recipe.checkpoint: {checkpoint} has other sizes than model says ({error})") from error
+    if strange := [name for name in missing if not name.startswith(("branches.", "intensity_head."))]:
+        raise TrainingError(f"recipe.checkpoint: {checkpoint} has no {strange[0]}; leave out what changes its network")
 
 
 def in_corpus(corpus: str, rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -293,6 +293,9 @@ class Recipe:
         num_validation: Subjects of each fold, or of each corpus where one network is trained, that do not train but
             choose the epoch.
         backbone: A checkpoint, a folder or a model on the Hub, whose backbone the network begins with.
+        checkpoint: A checkpoint of this package that training goes on from, backbone and all, in place of `backbone`;
+            what `model` does not set is as it is there. Where its emotions are not those of the scheme, the layer that
+            tells them apart begins anew.
         balance_classes: Whether what the network says on rare types and emotions weighs more in the loss, by the root
             of how rare they are among those who train.
         system: What each fold trains. "joint": one network. "cascade", the two-stage baseline: one that only spots,
@@ -323,6 +326,7 @@ class Recipe:
     scheme: Literal["objective_4", "emotion_7", "megc_3"] = "objective_4"
     num_validation: int = 0
     backbone: str | None = None
+    checkpoint: str | None = None
     balance_classes: bool = False
     system: Literal["joint", "cascade", "flow_rule"] = "joint"
 
@@ -334,12 +338,16 @@ class Recipe:
                 raise TrainingError(f"recipe.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if type(self.num_validation) is not int or self.num_validation < 0:
             raise TrainingError(f"recipe.num_validation must be a number of subjects, got {self.num_validation!r}")
-        if self.backbone is not None and not isinstance(self.backbone, str):
-            raise TrainingError(f"recipe.backbone must be a folder or a name on the Hub, got {self.backbone!r}")
+        for name in ("backbone", "checkpoint"):
+            value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise TrainingError(f"recipe.{name} must be a folder or a name on the Hub, got {value!r}")
         if type(self.balance_classes) is not bool:
             raise TrainingError(f"recipe.balance_classes must be true or false, got {self.balance_classes!r}")
         known = {each.name for each in dataclasses.fields(FednConfig)} - {"id2label", "label2id"}  # of the scheme
         check_names("model", self.model, ["preset", *sorted(known)])
+        if self.checkpoint is not None and (self.backbone is not None or "preset" in self.model):
+            raise TrainingError("recipe.checkpoint brings a whole network: leave out recipe.backbone and model.preset")
         if self.system == "flow_rule" and self.features.leak is None:
             raise TrainingError("recipe.system=flow_rule looks at displacements: set features.leak, such as 0.98")
 
@@ -388,6 +396,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as `from_dict` takes it."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if self.checkpoint is None:  # runs that were begun before there was such a setting can go on
+            del values["checkpoint"]
         return {k: v.to_dict() if isinstance(v, Settings) else _plain(v) for k, v in values.items()}
 
     def config(self, labels: Iterable[str], **changes: Any) -> FednConfig:
@@ -399,12 +409,29 @@ class Recipe:
             changes: What follows from the data, such as `feature_size`.
         """
         names = dict(enumerate(labels))
-        values = {**self.model, **changes, "id2label": names, "label2id": {v: k for k, v in names.items()}}
+        before = {} if self.checkpoint is None else _network_of(self.checkpoint)
+        values = {**before, **self.model, **changes, "id2label": names, "label2id": {v: k for k, v in names.items()}}
         preset = values.pop("preset", None)
         try:
             return FednConfig.preset(preset, **values) if preset else FednConfig(**values)
         except Exception as error:  # the library's own strict errors, and ours for an unknown preset
             raise TrainingError(f"model: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _network_of(checkpoint: str) -> dict[str, Any]:
+    """The settings of a checkpoint's network; how its classes were weighted depends on who trained."""
+    try:
+        told = FednConfig.get_config_dict(checkpoint)[0]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"recipe.checkpoint: {checkpoint} cannot be read ({reason})") from error
+    if told.get("model_type") != FednConfig.model_type:
+        raise TrainingError(
+            f"recipe.checkpoint: {checkpoint} must be a network of this package, of type {FednConfig.model_type!r}, "
+            f"got {told.get('model_type')!r}"
+        )
+    own = FednConfig.__annotations__.keys() - {"type_class_weights", "label_class_weights"}
+    return {name: value for name, value in told.items() if name in own}
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
