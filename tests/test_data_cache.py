@@ -409,3 +409,15 @@ def test_from_a_corpus_row_to_a_loss(small, tmp_path):
     batches = list(DataLoader(windows, batch_size=2, collate_fn=WindowCollator()))
     assert len(batches) == 2
     assert all(model(**batch).loss.isfinite() for batch in batches)
+
+
+def test_features_are_made_of_crops_that_are_there(pipe, film, tmp_path, monkeypatch):
+    cache, crops = FeatureCache(tmp_path), FeatureCache(tmp_path / "other")
+    from_video = features_of(film, pipe.model, pipe.video_processor, cache=crops)
+    crops_of(film, pipe.model.config, pipe.video_processor, cache=cache)
+    monkeypatch.setattr("fedn_hf.pipeline_fedn.VideoSource.crops", None)  # reading the video again would fail
+    from_crops = features_of(film, pipe.model, pipe.video_processor, cache=cache)
+    for name in from_video.inputs:
+        torch.testing.assert_close(from_crops.inputs[name], from_video.inputs[name])
+    assert np.array_equal(from_crops.native_frame, from_video.native_frame)
+    assert from_crops.facts["key"] == from_video.facts["key"]

@@ -39,6 +39,7 @@ from .sequences import FednSequence
 logger = logging.get_logger(__name__)
 
 _FORMAT = 1
+_FRAMES = 256  # of crops that are held as floating-point pixels at a time
 # What of a video processor changes pixels; the rest is where it came from.
 _PROCESSOR = ("size", "margin", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "do_grayscale")
 _PROCESSOR += ("image_mean", "image_std")
@@ -142,10 +143,11 @@ def features_of(
     facts |= {"backbone": _weights_hash(encoder, model.config), "dtype": str(model.dtype).removeprefix("torch.")}
     empty = torch.zeros(0, model.config.feature_size, dtype=model.dtype)
     work = _Work("frame_features", model.config, processor, faces, facts, empty, encode)
+    crops = _crops(model.config, processor, faces)
     training = model.training
     model.eval()  # batch-norm statistics of a backbone that trains must not move
     try:
-        return work.run(VideoSource.of(video, fps), cache, hook)
+        return work.run(VideoSource.of(video, fps), cache, hook, made=crops)
     finally:
         model.train(training)
 
@@ -176,10 +178,13 @@ def crops_of(
     tensor([99], dtype=torch.uint8)
     ```
     """
+    return _crops(config, processor, faces).run(VideoSource.of(video, fps), cache, hook)
+
+
+def _crops(config: FednConfig, processor: FednVideoProcessor, faces: str | int) -> "_Work":
     side = processor.size.height
     empty = torch.zeros(0, side, side, 3, dtype=torch.uint8)
-    work = _Work("crops", config, processor, faces, {}, empty, lambda crops: crops)
-    return work.run(VideoSource.of(video, fps), cache, hook)
+    return _Work("crops", config, processor, faces, {}, empty, lambda crops: crops)
 
 
 @dataclass(frozen=True)
@@ -194,13 +199,31 @@ class _Work:
     empty: torch.Tensor  # (0, ...), of what the input is
     encode: Callable[[torch.Tensor], torch.Tensor]  # crops (N, S, S, 3) uint8 -> (N, ...)
 
-    def run(self, source: VideoSource, cache: "FeatureCache | None", hook: Callable | None) -> VideoFeatures:
+    def run(
+        self, source: VideoSource, cache: "FeatureCache | None", hook: Callable | None, made: "_Work | None" = None
+    ) -> VideoFeatures:
+        """`made`: the work whose crops are taken if the cache has them, as a backbone that trained has left them."""
         if self.faces == "all":
             raise ValueError('a sequence is of one face: faces must be "largest" or a rank from 0, got "all"')
         if cache is None:
             return self.compute(source, {}, hook)
         facts = self._key_facts(source)
-        return cache.get_or_compute(facts, lambda: self.compute(source, facts, hook))
+
+        def compute() -> VideoFeatures:
+            crops = None if made is None else cache.get(made._key_facts(source))
+            return self.compute(source, facts, hook) if crops is None else self._encoded(crops, facts)
+
+        return cache.get_or_compute(facts, compute)
+
+    def _encoded(self, crops: VideoFeatures, facts: dict[str, Any]) -> VideoFeatures:
+        """As `compute`, of crops that are there."""
+        inputs = {name: values.clone() for name, values in crops.inputs.items() if name != "crops"}
+        mask = inputs["frame_mask"]
+        inputs[self.name] = self.empty.new_zeros(len(mask), *self.empty.shape[1:])
+        for part in torch.nonzero(mask)[:, 0].split(_FRAMES):
+            inputs[self.name][part] = self.encode(crops.inputs["crops"][part])
+        told = {"video": crops.facts["video"], "truncated_at_s": crops.facts["truncated_at_s"], "key": facts}
+        return VideoFeatures(inputs, crops.native_frame, crops.time_s, told)
 
     def _key_facts(self, source: VideoSource) -> dict[str, Any]:
         return {
@@ -349,6 +372,11 @@ class FeatureCache:
         if not isinstance(found, VideoFeatures):
             raise FednError(f"{entry.path}: what was written cannot be read again ({found}); is the disk sound?")
         return found
+
+    def get(self, facts: Mapping[str, Any]) -> VideoFeatures | None:
+        """The entry of these facts, if it is there and whole."""
+        found = _Entry(self.folder, hashlib.sha256(_canonical(facts)).hexdigest()).read()
+        return found if isinstance(found, VideoFeatures) else None
 
     def info(self) -> CacheInfo:
         """How much there is."""
