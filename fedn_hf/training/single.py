@@ -3,8 +3,9 @@
     run/model/            the network: of the best epoch where subjects validate, else of the last one
     run/best, run/latest  its checkpoints
 
-The score from which on it reports (`config.score_threshold`) is the one that finds most on the validation subjects.
-Where nobody validates it stays as it is, as on those who train any network looks good.
+Where subjects validate, its scores are calibrated on them (`calibration`), and the score from which on it reports
+(`config.score_threshold`) is the one that finds most there. Where nobody does both stay as they are, as on those who
+train any network looks good.
 
 Another corpus may test the network. Its videos come without their events, and the thresholds per type that it is
 scored with are chosen by the validation subjects of the corpora that train; so nothing at all is chosen on it.
@@ -23,6 +24,7 @@ from ..data.folds import Fold
 from ..data.sequences import FednSequence
 from ..metrics import Expressions
 from ..modeling_fedn import FednForFacialExpressionDetection
+from .calibration import calibrate
 from .checkpoints import chosen_network
 from .detections import marked_events, raw_detections, write_detections
 from .inputs import Inputs, Row, make_model, without_events
@@ -46,6 +48,7 @@ class Trained:
         num_videos: That trained.
         threshold: The score from which on the network reports, `None` where nobody could choose it.
         threshold_f1: Strict F1 on the validation subjects with it.
+        calibration: a and b of `calibration.calibrate`, `None` where nobody could choose them.
         report: The score on another corpus, `None` without one.
     """
 
@@ -53,6 +56,7 @@ class Trained:
     num_videos: int
     threshold: float | None = None
     threshold_f1: float | None = None
+    calibration: tuple[float, float] | None = None
     report: FoldsReport | None = None
 
 
@@ -121,9 +125,12 @@ def train_one(
     if not PartialState().is_main_process:
         return Trained(result, len(trained))
     model = chosen_network(folder)
-    threshold, f1 = _reporting_threshold(model, validators, inputs)
-    if threshold is not None:
-        model.config.score_threshold = threshold
+    calibration = threshold = f1 = None
+    if validators and model.config.heads != "recognition":
+        marked = _marked(model, validators)
+        calibration = calibrate(model, _reported(model, validators, inputs), marked)
+        threshold, f1 = best_threshold(_reported(model, validators, inputs), marked)
+        model.config.score_threshold = model.config.score_threshold if threshold is None else threshold
     inputs.save_model(model, folder / "model")
     report = None
     if tested:
@@ -132,7 +139,7 @@ def train_one(
         write_detections([{**row, "fps": fps[row["video"]]} for row in found], folder / DETECTIONS)
         report = report_on(expressions(found), *truth_of(tested), thresholds=thresholds)
         write_report(report, folder)
-    return Trained(result, len(trained), threshold, f1, report)
+    return Trained(result, len(trained), threshold, f1, calibration, report)
 
 
 def _validation(rows: Sequence[Row], recipe: Recipe, asked: set[str]) -> set[str]:
@@ -167,14 +174,11 @@ def _check_tested(
     fold.rows([row["subject_id"] for row in kept], [row["video_id"] for row in kept])
 
 
-def _reporting_threshold(
-    model: FednForFacialExpressionDetection, validators: Sequence[FednSequence], inputs: Inputs
-) -> tuple[float | None, float | None]:
-    """The threshold with the best F1 on the validation subjects, and that F1, of what the pipeline would report."""
-    if not validators or model.config.heads == "recognition":
-        return None, None
-    found = raw_detections(model, validators, AS_REPORTED, inputs.video_processor, all_types=False)
-    return best_threshold(expressions(found), _marked(model, validators))
+def _reported(
+    model: FednForFacialExpressionDetection, sequences: Sequence[FednSequence], inputs: Inputs
+) -> Expressions:
+    """What the pipeline would report, down to a low score."""
+    return expressions(raw_detections(model, sequences, AS_REPORTED, inputs.video_processor, all_types=False))
 
 
 def _marked(model: FednForFacialExpressionDetection, sequences: Sequence[FednSequence]) -> Expressions:
