@@ -9,6 +9,7 @@ from . import options
 from .batch import Results, go_through, source_of
 from .inputs import Item, find_raw, find_videos, is_image_folder
 from .terminal import UsageError, describe_annotation, show_download_bars_to_people
+from .truth import beside, read_truth
 
 
 def detect(
@@ -39,6 +40,7 @@ def detect(
     formats: options.Formats = None,
     save_raw: options.SaveRaw = False,
     skip_existing: options.SkipExisting = False,
+    truth: options.Truth = None,
 ) -> None:
     """Find the expressions in videos: when each happens, of which type it is, and the label coders would give it.
 
@@ -47,7 +49,7 @@ def detect(
     \b
     Examples:
       fedn detect interview.mp4
-      fedn detect interview.mp4 --model my-checkpoint --start 1:30 --end 2:00
+      fedn detect interview.mp4 --model my-checkpoint --start 1:30 --end 2:00 --truth coded.csv
       fedn detect recordings/ --model my-checkpoint -o results/ --save-raw
       fedn detect "data/*/cam1.mp4" --model my-checkpoint -o results/ --format json,eaf,png
     """
@@ -58,11 +60,12 @@ def detect(
     reading["allow_url"] = allow_url
     if skip_existing and out is None:
         raise UsageError("--skip-existing goes with -o, the folder for results; name one")
+    marked = None if truth is None else read_truth(truth, items)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    for_network = (revision, device, batch_size, out, formats or None, save_raw or None, settings or None)
+    for_network = (revision, device, batch_size, out, formats or None, save_raw or None, settings or None, truth)
     if model is None and all(value is None for value in for_network):
         from .faces import report_faces
 
@@ -70,20 +73,8 @@ def detect(
         return
     results = Results.of(out, formats, save_raw) if model is not None else None
     pipeline = _load(model, revision, device)  # without a model it says what there is to do
-    _detect(items, pipeline, {**reading, "batch_size": batch_size or 1}, settings, results, skip_existing)
-
-
-def _detect(
-    items: list[Item],
-    pipeline,
-    reading: dict[str, Any],
-    settings: dict[str, Any],
-    results: Results,
-    skip_existing: bool,
-) -> None:
-    config = pipeline.model.config
-    known_labels = list(config.id2label.values()) if config.heads == "joint" else []
-    options.check_names(settings, config.expression_types, known_labels)
+    _check_names(pipeline, settings)
+    reading["batch_size"] = batch_size or 1
 
     def work(item: Item, hook) -> list:
         source = source_of(item.source)
@@ -92,7 +83,9 @@ def _detect(
             return [f"{item.source}: skipped, its results are there"]
         raw = pipeline(item.source, return_raw=True, hook=hook, **reading)
         raw.provenance["source"] = source
-        return _finish(item, raw, settings, results)
+        annotation = _finish(item, raw, settings, results)
+        said = describe_annotation(annotation)
+        return said if marked is None else [*said, *beside(annotation, marked, truth)]
 
     go_through(items, work, results)
 
@@ -131,18 +124,24 @@ def postprocess(
         detections = FednDetections.load(item.source)
         options.check_names(settings, detections.types, detections.labels)
         results.check_free(item, detections.provenance.get("source", detections.video["path"]))
-        return _finish(item, detections, settings, results)
+        return describe_annotation(_finish(item, detections, settings, results))
 
     go_through(items, work, results)
 
 
-def _finish(item: Item, raw, settings: dict[str, Any], results: Results) -> list:
-    """From what the network said to files and to what is printed."""
+def _finish(item: Item, raw, settings: dict[str, Any], results: Results):
+    """From what the network said to an `ExpressionAnnotation`, and to files."""
     from ..annotation import ExpressionAnnotation
 
     annotation = ExpressionAnnotation.from_dict(raw.describe(**settings))
     results.write(item, annotation, raw)
-    return describe_annotation(annotation)
+    return annotation
+
+
+def _check_names(pipeline, settings: dict[str, Any]) -> None:
+    config = pipeline.model.config
+    known_labels = list(config.id2label.values()) if config.heads == "joint" else []
+    options.check_names(settings, config.expression_types, known_labels)
 
 
 def _check_fps(items: list[Item], fps: float | None) -> None:

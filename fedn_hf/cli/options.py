@@ -66,6 +66,14 @@ MaxDuration = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="Longest expression.", rich_help_panel=_REPORT),
 ]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Compare with what was marked in the video: a file of any format that `fedn export` reads.",
+        rich_help_panel=_REPORT,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="FOLDER", help="Write a file for each video.", rich_help_panel=_RESULTS),
