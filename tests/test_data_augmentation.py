@@ -15,12 +15,15 @@ from fedn_hf.data.augmentation import (
     add_pixel_noise,
     blur,
     change_colour,
+    change_face,
     change_gain,
+    change_motion,
     compress,
     flip_horizontally,
     hide_frames,
     reverse_time,
     shift_crops,
+    shorten,
 )
 from fedn_hf.data.facemesh import mirrored_landmarks
 from fedn_hf.data.windows import cut_window
@@ -29,8 +32,9 @@ from tests.test_data_sequences import CONFIG, event, sequence_of
 
 ALL = [getattr(augmentation, name) for name in augmentation.__all__]
 OF_FEATURES = [reverse_time, hide_frames, add_feature_noise, change_gain]
+OF_FACES = [change_face, change_motion, shorten]
 OF_CROPS = [reverse_time, hide_frames, flip_horizontally, shift_crops, change_colour, blur, add_pixel_noise, compress]
-ALWAYS = {reverse_time: {"probability": 1.0}, flip_horizontally: {"probability": 1.0}}
+ALWAYS = {change: {"probability": 1.0} for change in (reverse_time, flip_horizontally, shorten)}
 
 
 def drawn(seed=0):
@@ -55,12 +59,16 @@ def copied(window):
 
 
 def test_all_of_them_are_tested():
-    assert set(ALL) == {*OF_FEATURES, *OF_CROPS}
+    assert set(ALL) == {*OF_FEATURES, *OF_FACES, *OF_CROPS}
 
 
 @pytest.mark.parametrize("change", ALL)
 def test_they_leave_their_input_alone_and_draw_from_the_generator_only(change):
-    window = cut_window(sequence_of(event(100, 160, 120)), 50, 256) if change in OF_FEATURES else picture_window()
+    window = (
+        cut_window(sequence_of(event(100, 160, 120)), 50, 256)
+        if change in (*OF_FEATURES, shorten)
+        else picture_window()
+    )
     before = copied(window)
     change = partial(change, **ALWAYS.get(change, {}))
     first = change(window, drawn(5))
@@ -183,3 +191,59 @@ def test_blurring_keeps_the_mean_and_colour_changes_keep_grey_grey():
     window["crops"] = window["crops"].mean(-1, keepdim=True).expand(-1, -1, -1, 3)
     changed = change_colour(window, drawn(1), saturation=0.9)["crops"]
     assert (changed.amax(-1) - changed.amin(-1)).max() < 1e-3
+
+
+@settings(max_examples=60, deadline=None)
+@given(onset=st.integers(0, 250), duration=st.integers(1, 200), start=st.integers(-100, 200), seed=st.integers(0, 99))
+def test_a_short_clip_has_the_events_that_it_shows(onset, duration, start, seed):
+    offset = min(299, onset + duration - 1)
+    apex = (onset + offset) // 2
+    window = cut_window(sequence_of(event(onset, offset, apex)), start, 256)
+    short = shorten(window, drawn(seed), probability=1.0, min_frames=30)
+    check_labels([short["labels"]], 1, CONFIG)
+    there = torch.nonzero(short["frame_mask"])[:, 0]
+    assert not (short["frame_mask"] & ~window["frame_mask"]).any()
+    if not len(there):  # a run beyond an end of the video
+        return
+    if window["frame_mask"].all():
+        assert 30 <= len(there) == there[-1] - there[0] + 1
+    for begin, end in short["labels"]["intervals"].tolist():
+        [[was_begin, was_end]] = window["labels"]["intervals"].tolist()
+        assert was_begin <= begin and end <= was_end and (end - begin) * 3 >= was_end - was_begin
+        if (begin, end) != (was_begin, was_end):
+            assert was_begin >= 0 and was_end <= 256 and begin <= short["labels"]["apex"][0] < end
+    whole = len(window["labels"]["intervals"]) and bool(
+        (short["frame_mask"] | ~window["frame_mask"])[max(0, onset - start) : max(0, offset + 1 - start)].all()
+    )
+    assert not whole or len(short["labels"]["intervals"]) == 1
+
+
+def test_short_clips_hold_parts_of_events_often_and_never_their_ends_alone():
+    window = cut_window(sequence_of(event(100, 160, 120)), 20, 256)
+    shorter = [shorten(window, drawn(seed), probability=1.0)["labels"]["intervals"] for seed in range(200)]
+    lengths = torch.tensor([float(x[0, 1] - x[0, 0]) if len(x) else 0.0 for x in shorter])
+    assert (lengths == 61).sum() > 60 and ((lengths > 0) & (lengths < 61)).sum() > 20
+    assert lengths[lengths > 0].min() > 61 / 3
+
+
+def test_a_face_that_is_somebody_elses_moves_alike():
+    window = picture_window()
+    mask = window["frame_mask"]
+    changed = change_face(window, drawn(1), stretch=0.0, points=0.05)["landmarks"]
+    moved, before = changed[mask].diff(dim=0), window["landmarks"][mask].diff(dim=0)
+    torch.testing.assert_close(moved, before)
+    assert (changed[mask] - window["landmarks"][mask]).std() > 0.03 and torch.equal(
+        changed[~mask], before.new_zeros(2, 468, 2)
+    )
+
+
+def test_more_motion_is_about_the_same_rest():
+    window = {**picture_window(), "frame_features": torch.rand(12, 5, generator=drawn())}
+    mask = window["frame_mask"]
+    changed = change_motion(window, drawn(3), ratio=2.0)
+    for name in ("landmarks", "frame_features"):
+        now, before = changed[name][mask], window[name][mask]
+        torch.testing.assert_close(now.mean(0), before.mean(0))
+        gain = (now - now.mean(0)) / (before - before.mean(0))
+        assert gain.std() < 1e-2 and 0.5 <= gain.median() <= 2.0
+        assert torch.equal(changed[name][~mask], window[name][~mask])

@@ -1,10 +1,11 @@
 """Changes to training windows that leave their labels true. Each is a function of (window, generator) that gives a
 new window; settings go in by name, so `functools.partial` makes what `TrainingWindows(augmentations=...)` takes.
 
-In time: reversal, hidden frames, noise and gain of frame features (a change of speed needs frames from beyond the
-window and so belongs to `windows.cut_window`). In the picture: one and the same change for all frames of a window,
-because a face whose crop or light changes from frame to frame moves where there is no expression. Only sensor noise is
-new in every frame. Crops are (T, S, S, 3), uint8 or float from 0 to 255, and stay what they are.
+In time: reversal, hidden frames, short clips, noise and gain of frame features (a change of speed needs frames from
+beyond the window and so belongs to `windows.cut_window`). Of the face: more or less motion, and another face that
+moves alike. In the picture: one and the same change for all frames of a window, because a face whose crop or light
+changes from frame to frame moves where there is no expression. Only sensor noise is new in every frame. Crops are
+(T, S, S, 3), uint8 or float from 0 to 255, and stay what they are.
 """
 
 import math
@@ -105,6 +106,46 @@ def hide_frames(window: Window, generator: torch.Generator, *, max_frames: int =
     return {**window, "frame_mask": hidden}
 
 
+def shorten(window: Window, generator: torch.Generator, *, probability: float = 0.5, min_frames: int = 45) -> Window:
+    """
+    Make a short clip of a window: a run of `min_frames` frames to all of them is left, most often around an event, and
+    the rest is masked, as beyond the ends of a video. An event that an end cuts, after its apex and more than a third
+    of it, ends with the clip, as coders would mark it; what else the ends cut is not there.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf.data.augmentation import shorten
+
+    >>> labels = {"intervals": torch.tensor([[20.0, 90.0]]), "apex": torch.tensor([30.0]), "visible": torch.ones(1)}
+    >>> window = {"frame_features": torch.randn(128, 8), "frame_mask": torch.ones(128).bool(), "labels": labels}
+    >>> short = shorten(window, torch.Generator().manual_seed(0), probability=1.0)
+    >>> short["frame_mask"].nonzero()[[0, -1], 0].tolist(), short["labels"]["intervals"].tolist()
+    ([21, 120], [[21.0, 90.0]])
+    ```
+    """
+    if _uniform(generator, 0, 1) >= probability:
+        return window
+    mask, labels = window["frame_mask"], window["labels"]
+    length, intervals = len(mask), labels["intervals"]
+    size = min(length, round(math.exp(_uniform(generator, math.log(min_frames), math.log(max(min_frames, length))))))
+    start = _uniform(generator, 0, length - size)
+    if len(intervals) and _uniform(generator, 0, 1) < 0.85:
+        event = intervals[int(torch.randint(0, len(intervals), (), generator=generator))].clamp(0, length)
+        start = _uniform(generator, float(event[0]) - 0.75 * size, float(event[1]) - 0.25 * size)
+    start = int(min(max(start, 0), length - size))
+    inside = intervals.clamp(start, start + size)
+    part = (inside[:, 1] - inside[:, 0]) / (intervals[:, 1] - intervals[:, 0])
+    cut = (part > 1 / 3) & (part < 1) & (labels["visible"] == 1)
+    cut &= (labels["apex"] >= start) & (labels["apex"] < start + size)  # an unknown one is neither
+    left = {**labels, "intervals": torch.where(cut[:, None], inside, intervals)}
+    there = cut | (inside == intervals.clamp(0, length)).all(1)  # with the window's own ends the loss deals
+    run = torch.zeros_like(mask)
+    run[start : start + size] = True
+    return {**window, "frame_mask": mask & run, "labels": {name: values[there] for name, values in left.items()}}
+
+
 def add_feature_noise(window: Window, generator: torch.Generator, *, amount: float = 0.1) -> Window:
     """
     Add white noise to `frame_features`: of each channel up to `amount` times its standard deviation in the window.
@@ -146,6 +187,60 @@ def change_gain(window: Window, generator: torch.Generator, *, ratio: float = 1.
     """
     gain = math.exp(_uniform(generator, -math.log(ratio), math.log(ratio)))
     return {**window, "frame_features": window["frame_features"] * gain}
+
+
+# --- of the face ---------------------------------------------------------------------------------------------------
+
+
+def change_motion(window: Window, generator: torch.Generator, *, ratio: float = 1.25) -> Window:
+    """
+    Let a face move more or less: what `frame_features` of a backbone and `landmarks` differ by from their mean over
+    the window is multiplied by one number between `1 / ratio` and `ratio`.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf.data.augmentation import change_motion
+
+    >>> window = {"frame_features": torch.tensor([[1.0], [3.0]]), "frame_mask": torch.ones(2).bool()}
+    >>> change_motion(window, torch.Generator().manual_seed(0), ratio=2.0)["frame_features"].mean(0).item()
+    2.0
+    ```
+    """
+    gain, mask = math.exp(_uniform(generator, -math.log(ratio), math.log(ratio))), window["frame_mask"]
+    changed = {}
+    for name in ("frame_features", "landmarks"):
+        if name in window and mask.any():
+            values = window[name]
+            mean = values[mask].mean(0)
+            seen = mask.view(-1, *[1] * (values.ndim - 1))
+            changed[name] = torch.where(seen, mean + gain * (values - mean), values)
+    return {**window, **changed}
+
+
+def change_face(window: Window, generator: torch.Generator, *, stretch: float = 0.05, points: float = 0.01) -> Window:
+    """
+    Give the landmarks of a window to somebody else: stretched and sheared by some `stretch`, and every point in
+    another place by some `points` of the crop's side, the same in all frames, so that they move as before.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf.data.augmentation import change_face
+
+    >>> still = torch.rand(468, 2).expand(5, -1, -1)
+    >>> window = change_face({"landmarks": still, "frame_mask": torch.ones(5).bool()}, torch.Generator())
+    >>> bool((window["landmarks"] == window["landmarks"][0]).all()), bool((window["landmarks"] != still).any())
+    (True, True)
+    ```
+    """
+    values, mask = window["landmarks"], window["frame_mask"]  # (T, P, 2)
+    matrix = torch.eye(2) + stretch * torch.randn(2, 2, generator=generator)
+    places = points * torch.randn(values.shape[1:], generator=generator)
+    changed = ((values - 0.5) @ matrix.T.to(values.dtype) + 0.5 + places).to(values.dtype)
+    return {**window, "landmarks": torch.where(mask[:, None, None], changed, values)}
 
 
 # --- in the picture -----------------------------------------------------------------------------------------------
@@ -361,10 +456,13 @@ __all__ = [
     "add_pixel_noise",
     "blur",
     "change_colour",
+    "change_face",
     "change_gain",
+    "change_motion",
     "compress",
     "flip_horizontally",
     "hide_frames",
     "reverse_time",
     "shift_crops",
+    "shorten",
 ]
