@@ -215,14 +215,14 @@ SHORTEST_S, MICRO_S, LONGEST_S = 0.2, 0.5, 5.0
 
 
 def flow(order: Order, face_model: Path | None, folder: Path) -> dict:
-    compare = {"optical flow": _magnitudes, "frame difference": lambda a, b: (a - b).abs().mean((1, 2))[None]}
+    compare = {"optical flow": magnitudes, "frame difference": lambda a, b: (a - b).abs().mean((1, 2))[None]}
     signals: dict[str, dict[str, dict]] = {title: {} for title in (*compare, "the truth, as a check")}
     events, names = [], [video_name(subject, 0) for subject in range(order.subjects)]
     for subject, path, truth in _videos(order, face_model, folder):
         crops = torch.cat([batch.crops.float().mean(-1) for batch in FaceCropper(112)(VideoReader(path))])
         for title, function in compare.items():
             signals[title][names[subject]] = {
-                (step, i): curve for step in STEPS for i, curve in enumerate(_along(crops, step, function))
+                (step, i): curve for step in STEPS for i, curve in enumerate(along(crops, step, function))
             }
         signals["the truth, as a check"][names[subject]] = {(0, 0): truth["intensity"]}
         told = truth["facts"]["expressions"]
@@ -233,7 +233,7 @@ def flow(order: Order, face_model: Path | None, folder: Path) -> dict:
     return {title: _tune(found, marked, videos) for title, found in signals.items()}
 
 
-def _along(crops: torch.Tensor, step: int, compare) -> np.ndarray:
+def along(crops: torch.Tensor, step: int, compare) -> np.ndarray:
     """(signals, T): at every frame what the two frames half a step away have between them."""
     middle = torch.arange(len(crops))
     before, after = (middle - step // 2).clamp(min=0), (middle + step // 2).clamp(max=len(crops) - 1)
@@ -241,7 +241,7 @@ def _along(crops: torch.Tensor, step: int, compare) -> np.ndarray:
     return torch.cat([compare(crops[a], crops[b]) for a, b in pairs], 1).numpy()
 
 
-def _magnitudes(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def magnitudes(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Mean flow (3, N) in the brows, in the mouth, and the larger of the two, without the movement of the nose."""
     field = lucas_kanade(first, second)
     parts = {name: field[:, :, rows, columns] for name, (rows, columns) in REGIONS.items()}
