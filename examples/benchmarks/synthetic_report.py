@@ -36,6 +36,15 @@ from fedn_hf.training.selection import best_by_type
 
 KINDS = ("macro", "micro")
 _RESAMPLES = 1000  # of people
+_INTERVALS = {  # number -> result and its number
+    "F1": ("spotting", "f1 overall"),
+    "F1 macro": ("spotting", "f1 macro"),
+    "F1 micro": ("spotting", "f1 micro"),
+    **{f"mAP@0.5 {classes}": ("detection", f"mAP@0.5 {classes}") for classes in ("types", "emotions")},
+    **{f"mAP@0.3:0.7 {classes}": ("detection", f"mAP@0.3:0.7 {classes}") for classes in ("types", "emotions")},
+    "STRS": ("strs", "strs"),
+    "UF1 on true intervals": ("recognition", "uf1"),
+}
 _MOTION_S = 0.1  # over which rotation is measured: from frame to frame, rounding would be a part of it
 _BOUNDS = {"skin tone": (0.0, 1 / 3, 2 / 3, 1.0), "compression (crf)": (14, 18, 22, 26, 30)}
 Groups = dict[str, dict[str, dict[str, Any]]]
@@ -298,15 +307,10 @@ def markdown(told: Mapping[str, Any]) -> str:
     """Tables of all variants, of the difference, of groups and of scores."""
     variants, costs = told["variants"], ("seconds", "peak_memory_mib", "training")
     names = list(dict.fromkeys(n for each in variants.values() for run in each["runs"] for n in run if n not in costs))
-    rows = []
-    for variant, each in variants.items():
-        cells = [variant, str(len(each["runs"]))]
-        for name in names[1:]:  # without the seed
-            values = [run[name] for run in each["runs"] if run.get(name) is not None]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "-")
-        rows.append(cells)
-    lines = _lines(["variant", "seeds", *names[1:]], rows)
+    rows = [["seeds", *(str(len(each["runs"])) for each in variants.values())]]
+    for name in names[1:]:  # without the seed
+        rows.append([name, *(_number(each, name) for each in variants.values())])
+    lines = [*_lines(["", *variants], rows), "", "± over seeds; in brackets 95 % over people, of the first seed."]
     for seed, results in told["joint minus cascade"].items():
         apart = [
             [f"{result}: {name}", f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}"]
@@ -330,6 +334,17 @@ def markdown(told: Mapping[str, Any]) -> str:
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     table = [columns, ["---"] * len(columns), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in table]
+
+
+def _number(variant: Mapping[str, Any], name: str) -> str:
+    """The mean over seeds, their standard deviation, and how far it goes with people."""
+    values = [run[name] for run in variant["runs"] if run.get(name) is not None]
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    result, key = _INTERVALS.get(name, ("", ""))
+    found = variant["intervals"].get(result, {}).get(key)
+    return f"{statistics.mean(values):.3f}{spread}" + (f" [{found[1]:.3f}, {found[2]:.3f}]" if found else "")
 
 
 def _cell(value: float | None) -> str:
