@@ -1,6 +1,7 @@
 """What all tests share: one torch thread, fixed seeds, pictures and clips, and word of transformers' own suite."""
 
 import functools
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,16 @@ COUNTED = ("passed", "skipped", "failed")
 def _same_every_time():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loud_again():
+    """The command silences libraries for the life of its process, which here is that of other tests as well."""
+    loggers = [logging.getLogger(name) for name in ("fedn_hf", "huggingface_hub", "transformers")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

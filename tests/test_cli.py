@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import pickle
 import re
@@ -38,16 +37,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "H
 BAR = "━"
 # The scores of an untrained network are low.
 LOW = ("--score-threshold", "0.012")
-
-
-@pytest.fixture(autouse=True)
-def loud_again():
-    """The command silences libraries for the life of its process, which here is that of other tests as well."""
-    loggers = [logging.getLogger(name) for name in ("fedn_hf", "huggingface_hub", "transformers")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 def fedn(*arguments):
