@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoBackbone, AutoConfig
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig
 from transformers.utils import logging
 
 from ..configuration_fedn import FednConfig
@@ -346,13 +346,14 @@ def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDet
     if recipe.backbone is None or config.backbone_config is None:
         return model
     try:
-        kind = AutoConfig.from_pretrained(recipe.backbone).model_type
-        if kind == config.model_type:
+        known = AutoConfig.from_pretrained(recipe.backbone)
+        if known.model_type == config.model_type:
             found = FednForFacialExpressionDetection.from_pretrained(recipe.backbone).fedn.frame_encoder.backbone
         else:
-            found = AutoBackbone.from_pretrained(recipe.backbone, use_safetensors=True)
+            # AutoBackbone itself takes the path of a folder for a name on the Hub.
+            found = MODEL_FOR_BACKBONE_MAPPING[type(known)].from_pretrained(recipe.backbone, use_safetensors=True)
         model.fedn.frame_encoder.backbone.load_state_dict(found.state_dict())
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"recipe.backbone: {recipe.backbone} has no such backbone ({reason})") from error
     return model
