@@ -3,10 +3,9 @@
     fedn prepare folder_csv RECORDINGS corpus --scheme emotion_7
     python examples/finetune_and_push.py corpus --model CHECKPOINT -o tuned --push name/of-model
 
-The corpus is a folder that `fedn prepare` or `fedn synth` wrote. The backbone stays as it is, so what goes into the
-network is computed once and kept. Validation people, those of the corpus or the last two by name, choose epoch and
-threshold; F1 (strict) is told of its test people, or else of those who validate, which flatters. With another scheme
-than the checkpoint's the layer that names emotions is learnt anew. OUT/checkpoint is what is pushed.
+The corpus is a folder that `fedn prepare` or `fedn synth` wrote. Validation people, its own or the last two by name,
+choose epoch and threshold; F1 (strict) is told of its test people, or else of those who validate, which flatters. With
+another scheme than the checkpoint's the layer that names emotions is learnt anew. OUT/checkpoint is what is pushed.
 """
 
 import argparse
@@ -77,6 +76,7 @@ def main() -> None:
     card = ModelCard.from_config(
         after.config,
         model_id=arguments.push,
+        base_model=arguments.model,
         training_data=[use(name, role, part) for role, part in parts.items() if part],
         metrics=[MetricResult(dataset=name, protocol=protocol, name="spotting F1", value=tuned, command=command)],
         threshold_choice="the best F1 (strict) on the validation people",

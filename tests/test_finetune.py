@@ -90,7 +90,8 @@ def test_tuned_and_pushed(corpus, checkpoint, tune, hub, capsys, monkeypatch):
     assert "branches.logits.predict.weight" in changed
     card = (folder / "README.md").read_text()
     assert "my recordings" in card and "trained on" in card and "validated on" in card and str(checkpoint) in card
-    assert "chose the threshold" in card, "who else is there is not tested on"
+    assert "chose the threshold" in card, "the corpus has no test people"
+    assert f"**Base model:** {checkpoint}" in card
 
     detect = load_pipeline("user/tuned", device="cpu")
     assert all(torch.equal(value, after[name]) for name, value in detect.model.state_dict().items())
