@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 HOUSE := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: detect test lint bench clean
+.PHONY: detect test lint bench default-checkpoint clean
 
 detect: $(VENV)/installed
 	@$(BIN)/fedn detect "$(VIDEO)"
@@ -21,6 +21,10 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python examples/benchmarks/crops.py
 	$(BIN)/python examples/benchmarks/network.py
+
+# Hours on two cores, and 10 GB in build/default; goes on where it was stopped.
+default-checkpoint: $(VENV)/installed-dev
+	$(BIN)/python examples/make_default_checkpoint.py $(if $(FACE_MODEL),--face-model "$(FACE_MODEL)") --work build/default -o fedn_hf/weights/default
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -180,7 +180,8 @@ def train_backbone(
     optimizer = _optimizer(model, settings)
     steps_per_epoch = max(1, len(seen) // (settings.batch_size * _FRAMES))
     Path(folder).mkdir(parents=True, exist_ok=True)
-    facts = {"training": settings.to_dict(), "videos": [face.video_id for face in faces], "model": config.to_dict()}
+    network = {"backbone_config": config.backbone_config.to_dict(), "image_size": config.image_size}
+    facts = {"training": settings.to_dict(), "videos": [face.video_id for face in faces], "model": network}
     checkpoints = Checkpoints(folder, settings.keep_checkpoints, facts)
     state = checkpoints.resume(model, model, optimizer)
     log = TrainingLog(Path(folder) / "log.jsonl", state.step, accelerator)
