@@ -140,6 +140,17 @@ def test_a_finished_network_is_scored_as_it_is(ask, tmp_path):
         ask("--checkpoint", tmp_path / "other", "-o", tmp_path / "else")
 
 
+def test_the_same_people_in_both_sets_are_refused(ask, tmp_path):
+    """Sets of one seed hold the same people, however many videos they have."""
+    for folder, videos in (("people", 1), ("strangers", 3)):
+        (tmp_path / folder / ".synth").mkdir(parents=True)
+        order = {"subjects": 10, "videos_per_subject": videos, "seed": 4}
+        (tmp_path / folder / ".synth" / "order.json").write_text(json.dumps(order))
+    with pytest.raises(FednError, match=r"people and .*strangers are the same: both have seed 4"):
+        ask("--variants", "joint")
+    assert not (tmp_path / "out").exists()
+
+
 def test_facts_of_a_video(tmp_path):
     event = {"onset": 30, "apex": 40, "offset": 59, "type": LONG["macro"], "emotion": None}
     row = {"video_id": "test/s000_0", "fps": 200.0, "num_frames": 400, "events": [event]}

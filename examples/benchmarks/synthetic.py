@@ -68,11 +68,19 @@ class People:
     @classmethod
     def read(cls, train: Path, test: Path, recipe: Recipe, cache: FeatureCache, hook=None) -> "People":
         """Of two sets. Where a checkpoint is only scored nobody trains, so nobody's features are computed for that."""
+        orders = [folder / ".synth" / "order.json" for folder in (train, test)]
+        seeds = [json.loads(path.read_text("utf-8"))["seed"] for path in orders if path.exists()]
+        if len(seeds) > len(set(seeds)):  # who somebody is depends on the seed and a number
+            raise FednError(
+                f"people of {train} and {test} are the same: both have seed {seeds[0]}; make one by another"
+            )
         alone = recipe.checkpoint is not None
         rows, labels = video_rows(train / "validation" if alone else train, recipe, cache=cache, hook=hook)
         tested, _ = video_rows(test, recipe, cache=cache, hook=hook)
         rows, validates = in_corpus("train", rows), [alone or row["split"] == "validation" for row in rows]
-        parts = ([row for row, is_one in zip(rows, validates, strict=True) if is_one == wanted] for wanted in (0, 1))
+        parts = [[row for row, is_one in zip(rows, validates, strict=True) if is_one == wanted] for wanted in (0, 1)]
+        if not parts[1]:
+            raise FednError(f"nobody of {train} validates; `fedn synth` takes every fifth person for that: make more")
         return cls(*parts, in_corpus("test", tested), labels, recipe)
 
     def counts(self) -> dict[str, dict[str, int]]:
