@@ -227,14 +227,13 @@ def test_short_clips_hold_parts_of_events_often_and_never_their_ends_alone():
 
 
 def test_a_face_that_is_somebody_elses_moves_alike():
-    window = picture_window()
+    window = {**picture_window(), "frame_features": torch.rand(12, 5, generator=drawn())}
     mask = window["frame_mask"]
-    changed = change_face(window, drawn(1), stretch=0.0, points=0.05)["landmarks"]
-    moved, before = changed[mask].diff(dim=0), window["landmarks"][mask].diff(dim=0)
-    torch.testing.assert_close(moved, before)
-    assert (changed[mask] - window["landmarks"][mask]).std() > 0.03 and torch.equal(
-        changed[~mask], before.new_zeros(2, 468, 2)
-    )
+    changed = change_face(window, drawn(1), stretch=0.0, points=0.05, features=0.5)
+    for name, least in (("landmarks", 0.03), ("frame_features", 0.05)):
+        now, before = changed[name], window[name]
+        torch.testing.assert_close(now[mask].diff(dim=0), before[mask].diff(dim=0))
+        assert (now[mask] - before[mask]).std() > least and torch.equal(now[~mask], before[~mask])
 
 
 def test_more_motion_is_about_the_same_rest():

@@ -219,10 +219,18 @@ def change_motion(window: Window, generator: torch.Generator, *, ratio: float = 
     return {**window, **changed}
 
 
-def change_face(window: Window, generator: torch.Generator, *, stretch: float = 0.05, points: float = 0.01) -> Window:
+def change_face(
+    window: Window,
+    generator: torch.Generator,
+    *,
+    stretch: float = 0.05,
+    points: float = 0.01,
+    features: float = 0.3,
+) -> Window:
     """
-    Give the landmarks of a window to somebody else: stretched and sheared by some `stretch`, and every point in
-    another place by some `points` of the crop's side, the same in all frames, so that they move as before.
+    Give the motion of a window to somebody else: landmarks are stretched and sheared by some `stretch`, and every
+    point is in another place by some `points` of the crop's side; of a backbone's features each channel is more or
+    less by some `features` of its mean. All of it is the same in all frames, so everything moves as before.
 
     Example:
 
@@ -236,11 +244,18 @@ def change_face(window: Window, generator: torch.Generator, *, stretch: float = 
     (True, True)
     ```
     """
-    values, mask = window["landmarks"], window["frame_mask"]  # (T, P, 2)
-    matrix = torch.eye(2) + stretch * torch.randn(2, 2, generator=generator)
-    places = points * torch.randn(values.shape[1:], generator=generator)
-    changed = ((values - 0.5) @ matrix.T.to(values.dtype) + 0.5 + places).to(values.dtype)
-    return {**window, "landmarks": torch.where(mask[:, None, None], changed, values)}
+    mask, changed = window["frame_mask"], {}
+    if "landmarks" in window:
+        values = window["landmarks"]  # (T, P, 2)
+        matrix = torch.eye(2) + stretch * torch.randn(2, 2, generator=generator)
+        places = points * torch.randn(values.shape[1:], generator=generator)
+        other = ((values - 0.5) @ matrix.T.to(values.dtype) + 0.5 + places).to(values.dtype)
+        changed["landmarks"] = torch.where(mask[:, None, None], other, values)
+    if "frame_features" in window and mask.any():
+        values = window["frame_features"]  # (T, F)
+        traits = features * torch.randn(values.shape[1], generator=generator) * values[mask].mean(0)
+        changed["frame_features"] = torch.where(mask[:, None], values + traits.to(values.dtype), values)
+    return {**window, **changed}
 
 
 # --- in the picture -----------------------------------------------------------------------------------------------
