@@ -421,3 +421,11 @@ def test_features_are_made_of_crops_that_are_there(pipe, film, tmp_path, monkeyp
         torch.testing.assert_close(from_crops.inputs[name], from_video.inputs[name])
     assert np.array_equal(from_crops.native_frame, from_video.native_frame)
     assert from_crops.facts["key"] == from_video.facts["key"]
+
+
+def test_crops_of_nobody_make_no_features(small, tmp_path):
+    model, processor = small
+    nobody = {"video": np.zeros((8, 48, 64, 3), np.uint8), "fps": 30.0}
+    crops_of(nobody, model.config, processor, cache=FeatureCache(tmp_path))
+    features = features_of(nobody, model, processor, cache=FeatureCache(tmp_path))
+    assert not features.inputs["frame_mask"].any() and not features.inputs["frame_features"].any()

@@ -221,7 +221,8 @@ class _Work:
         mask = inputs["frame_mask"]
         inputs[self.name] = self.empty.new_zeros(len(mask), *self.empty.shape[1:])
         for part in torch.nonzero(mask)[:, 0].split(_FRAMES):
-            inputs[self.name][part] = self.encode(crops.inputs["crops"][part])
+            if len(part):  # nobody to be seen leaves one empty part
+                inputs[self.name][part] = self.encode(crops.inputs["crops"][part])
         told = {"video": crops.facts["video"], "truncated_at_s": crops.facts["truncated_at_s"], "key": facts}
         return VideoFeatures(inputs, crops.native_frame, crops.time_s, told)
 
