@@ -1,7 +1,7 @@
 """Fine-tune a checkpoint on a corpus of one's own, see whether that helped, and put it on the Hub.
 
     fedn prepare folder_csv RECORDINGS corpus --scheme emotion_7
-    python examples/finetune_and_push.py corpus --model CHECKPOINT -o tuned --push name/of-model
+    python examples/finetune_and_push.py corpus -o tuned --push name/of-model      # of another one: --model CHECKPOINT
 
 The corpus is a folder that `fedn prepare` or `fedn synth` wrote. Validation people, its own or the last two by name,
 choose epoch and threshold; F1 (strict) is told of its test people, or else of those who validate, which flatters. With
@@ -33,7 +33,7 @@ from fedn_hf.training.single import AS_REPORTED
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--model", required=True, help="the checkpoint: a folder or a model on the Hub")
+    parser.add_argument("--model", help="a folder or a model on the Hub; the embedded default if it is not given")
     parser.add_argument("--scheme", choices=SCHEMES, help="of the corpus; that of the checkpoint by default")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--push", metavar="NAME", help='"name/of-model" on the Hub')
@@ -43,11 +43,12 @@ def main() -> None:
 
     # 1. The checkpoint, and how to go on from it: in small steps, with a backbone that stays as it is.
     before = load_pipeline(arguments.model, device="cpu").model
+    origin = arguments.model or f"the embedded default of fedn_hf {__version__}"
     schemes = [name for name, classes in SCHEMES.items() if classes == tuple(before.config.id2label.values())]
     if not (schemes or arguments.scheme):
-        raise FednError(f"{arguments.model} names emotions by no scheme of a corpus; give the corpus's with --scheme")
+        raise FednError(f"{origin} names emotions by no scheme of a corpus; give the corpus's with --scheme")
     recipe = Recipe(
-        checkpoint=arguments.model,
+        checkpoint=before.name_or_path,
         scheme=arguments.scheme or schemes[0],
         model={"freeze_backbone": True},
         training=TrainingSettings(epochs=arguments.epochs, learning_rate=1e-4, ema_decay=0.99),
@@ -76,11 +77,11 @@ def main() -> None:
     card = ModelCard.from_config(
         after.config,
         model_id=arguments.push,
-        base_model=arguments.model,
+        base_model=origin,
         training_data=[use(name, role, part) for role, part in parts.items() if part],
         metrics=[MetricResult(dataset=name, protocol=protocol, name="spotting F1", value=tuned, command=command)],
         threshold_choice="the best F1 (strict) on the validation people",
-        provenance=Provenance(parent_checkpoint=arguments.model, command=command, package_version=__version__),
+        provenance=Provenance(parent_checkpoint=origin, command=command, package_version=__version__),
     )
     card.save(folder := arguments.output / "checkpoint")
     detect.save_pretrained(folder)
@@ -108,8 +109,7 @@ def found_in(model: FednForFacialExpressionDetection, rows: list[dict]) -> Expre
 def f1(found: Expressions, rows: list[dict], threshold: float | None) -> float:
     """Strict, of what has at least this score; `None` is a threshold that nobody could choose."""
     kept = found[found.score >= threshold] if len(found) and threshold is not None else found[:0]
-    events, videos = truth_of(rows)
-    return spotting(kept, events, videos=videos).f1
+    return spotting(kept, truth_of(rows)[0]).f1
 
 
 def use(corpus: str, role: str, rows: list[dict]) -> DatasetUse:
