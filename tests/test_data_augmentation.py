@@ -246,3 +246,16 @@ def test_more_motion_is_about_the_same_rest():
         gain = (now - now.mean(0)) / (before - before.mean(0))
         assert gain.std() < 1e-2 and 0.5 <= gain.median() <= 2.0
         assert torch.equal(changed[name][~mask], window[name][~mask])
+
+
+def test_landmarks_alone_are_mirrored_and_features_are_not():
+    window = picture_window()
+    whole = flip_horizontally(window, drawn(), probability=1.0)
+    alone = {
+        "landmarks": window["landmarks"],
+        "frame_mask": window["frame_mask"],
+        "frame_features": torch.zeros(12, 0),
+    }
+    assert torch.equal(flip_horizontally(alone, drawn(), probability=1.0)["landmarks"], whole["landmarks"])
+    with pytest.raises(ValueError, match="cannot be mirrored"):
+        flip_horizontally({**alone, "frame_features": torch.zeros(12, 4)}, drawn(), probability=1.0)

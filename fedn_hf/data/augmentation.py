@@ -276,7 +276,7 @@ def flip_horizontally(window: Window, generator: torch.Generator, *, probability
     left eye's.
 
     Raises:
-        `ValueError`: for landmarks that are not FaceMesh's 468.
+        `ValueError`: for landmarks that are not FaceMesh's 468, and for features of a backbone: these have no mirror.
 
     Example:
 
@@ -290,9 +290,13 @@ def flip_horizontally(window: Window, generator: torch.Generator, *, probability
     [3, 2, 1, 0]
     ```
     """
+    if "frame_features" in window and window["frame_features"].shape[1]:
+        raise ValueError("features of a backbone cannot be mirrored; train without flip_horizontally")
     if _uniform(generator, 0, 1) >= probability:
         return window
-    flipped = {**window, "crops": window["crops"].flip(2)}
+    flipped = {**window}
+    if "crops" in window:
+        flipped["crops"] = window["crops"].flip(2)
     if "landmarks" in window:
         points = window["landmarks"]  # (T, P, 2)
         if points.shape[1] != 468:
