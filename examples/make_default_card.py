@@ -47,7 +47,7 @@ def named(name: str) -> str:
 def metrics(synthetic: dict[str, Any], clips: dict[str, Any]) -> list[MetricResult]:
     [run] = synthetic["variants"]["checkpoint"]["runs"]
     interval = synthetic["variants"]["checkpoint"]["intervals"]["spotting"]
-    spread = {"F1": "95 % over people: {:.3f} to {:.3f}".format(*interval["f1"][1:])} if "f1" in interval else {}
+    spread = {"F1": "95 % over people: {:.3f} to {:.3f}".format(*interval["f1 overall"][1:])}
     of = {"dataset": SYNTHETIC, "protocol": PROTOCOLS[SYNTHETIC], "command": COMMANDS[SYNTHETIC], "seeds": 1}
     found = [
         MetricResult(
