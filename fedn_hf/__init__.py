@@ -40,6 +40,7 @@ _HOMES = {
     "VideoReader": "video_io_fedn",
     "budget_table": "time_budget",
     "check_checkpoint": "hub",
+    "default_checkpoint": "loading",
     "find_intervals": "postprocessing_fedn",
     "load_pipeline": "loading",
     "pull_from_hub": "hub",
@@ -59,7 +60,7 @@ def _register() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .configuration_fedn import FednConfig
-    from .loading import NoDefault
+    from .loading import DefaultModel
     from .modeling_fedn import FednForFacialExpressionDetection, FednModel
     from .pipeline_fedn import TASK, FacialExpressionDetectionPipeline
     from .video_processing_fedn import FednVideoProcessor
@@ -72,9 +73,12 @@ def _register() -> None:
     AutoVideoProcessor.register(FednConfig, FednVideoProcessor, exist_ok=True)
     FednVideoProcessor.register_for_auto_class()
     PIPELINE_REGISTRY.register_pipeline(
-        TASK, pipeline_class=FacialExpressionDetectionPipeline, pt_model=AutoModelForObjectDetection, type="video"
+        TASK,
+        pipeline_class=FacialExpressionDetectionPipeline,
+        pt_model=AutoModelForObjectDetection,
+        default=DefaultModel(),
+        type="video",
     )
-    PIPELINE_REGISTRY.supported_tasks[TASK]["default"] = NoDefault()
 
 
 def __getattr__(name: str):

@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 PROCESSOR = "video_preprocessor_config.json"
 PIPELINE = "pipeline_fedn.py"
+FACE_NETS = "face_nets.safetensors"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-REQUIRED = (CONFIG, PROCESSOR, "face_nets.safetensors", PIPELINE, "README.md")
+REQUIRED = (CONFIG, PROCESSOR, FACE_NETS, PIPELINE, "README.md")
 SENT = ("*.safetensors", "*.json", "*.py", "*.md", "LICENSE*", "NOTICE*", ".gitattributes")
 # Pickles, which run code when they are opened, and other ways to store weights, which nothing here reads.
 REFUSED_SUFFIXES = frozenset(
@@ -36,6 +37,10 @@ REFUSED_SUFFIXES = frozenset(
 ) | frozenset({".pb", ".msgpack", ".onnx", ".ot", ".gguf", ".ggml", ".tflite", ".mat", ".pyc"})
 HOW_TO_MAKE = "make it with pipeline.save_pretrained(folder)"
 LOG_IN = "run `hf auth login`, or pass a token"
+
+_PACKAGE = Path(__file__).resolve().parent
+# The checkpoint that comes with the package; `default_checkpoint` makes sure that it is there.
+DEFAULT = _PACKAGE / "weights" / "default"
 
 
 class CheckpointError(FednError):
@@ -106,10 +111,11 @@ def check_checkpoint(folder: str | Path) -> None:
         if outside := [name for name in weights if not re.fullmatch(r"[\w.-]+\.safetensors", name)]:
             raise CheckpointError(folder, f"{WEIGHTS_INDEX} names {outside[0]}, which is no file beside it")
     code = _code_files(folder, _named_modules(folder))
-    missing = [name for name in dict.fromkeys((*REQUIRED, *weights, *code)) if not (folder / name).is_file()]
+    names = dict.fromkeys((*REQUIRED, *weights, *code))
+    missing = [name for name in names if not _place(folder, name).is_file()]
     if missing:
         raise CheckpointError(folder, f"a complete checkpoint also holds {', '.join(missing)}; {HOW_TO_MAKE}")
-    _open_weights(folder, [*weights, "face_nets.safetensors"])
+    _open_weights(folder, [*weights, FACE_NETS])
 
 
 def push_to_hub(
@@ -233,6 +239,16 @@ def pull_from_hub(
     return target
 
 
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of a checkpoint lies. The default one has its code and its face networks from the package."""
+    if not (folder / name).is_file() and folder.resolve() == DEFAULT:
+        if name == FACE_NETS:
+            return DEFAULT.parent / name
+        if name.endswith("_fedn.py"):
+            return _PACKAGE / name
+    return folder / name
+
+
 def _read_json(folder: Path, name: str) -> dict:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -268,10 +284,11 @@ def _code_files(folder: Path, modules: Iterable[str]) -> list[str]:
         if name in found:
             continue
         found.append(name)
-        if not (folder / name).is_file():
+        path = _place(folder, name)
+        if not path.is_file():
             continue
         try:
-            tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+            tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError, RecursionError) as error:
             raise CheckpointError(folder, f"{name} is not Python ({error}); {HOW_TO_MAKE}") from None
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
@@ -285,7 +302,8 @@ def _open_weights(folder: Path, names: list[str]) -> None:
 
     for name in names:
         try:
-            with safe_open(folder / name, framework="np"):  # reads the header and compares it with the file's size
+            # Reads the header and compares it with the file's size.
+            with safe_open(_place(folder, name), framework="np"):
                 pass
         except SafetensorError as error:
             raise CheckpointError(folder, f"{name} is damaged ({error}); {HOW_TO_MAKE}") from None
@@ -304,7 +322,8 @@ def _files_to_send(folder: Path) -> list[Path]:
     left = [entry.name for entry in entries if entry not in sent]
     if left:
         logger.warning("%s stay behind: a checkpoint is made of %s", ", ".join(left), ", ".join(SENT))
-    return sent
+    shared = [_place(folder, name) for name in (FACE_NETS, *_code_files(folder, _named_modules(folder)))]
+    return [*sent, *(path for path in shared if path not in sent)]
 
 
 def _operations(files: list[Path], published: set[str]) -> list:

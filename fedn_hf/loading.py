@@ -5,27 +5,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .hub import CONFIG, HOW_TO_MAKE, LOG_IN, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, CheckpointError
+from .hub import CONFIG, DEFAULT, HOW_TO_MAKE, LOG_IN, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, CheckpointError
 from .media_fedn import FednError
+from .version import __version__
 
 if TYPE_CHECKING:
     from .pipeline_fedn import FacialExpressionDetectionPipeline
 
 
-def no_detector() -> CheckpointError:
-    """What to say to somebody who asks for the default detector."""
-    return CheckpointError(
-        "fedn_hf",
-        "no trained detector is part of this version yet; name a checkpoint, which is a folder or a model on the Hub "
-        "(on the command line: --model)",
-    )
+def default_checkpoint() -> Path:
+    """
+    The folder of the detector that comes with the package, as `pipeline.save_pretrained` writes it: to begin training
+    from, to look into, or to publish with `push_to_hub`. Only the code and the face networks, which it shares with the
+    package, lie outside of it; pushing takes them along, and so does `load_pipeline().save_pretrained(folder)`, which
+    makes a copy to change.
+
+    Raises:
+        CheckpointError: it is not there, because the installation is damaged.
+
+    Example:
+        >>> from fedn_hf import FednForFacialExpressionDetection, default_checkpoint
+        >>> network = FednForFacialExpressionDetection.from_pretrained(default_checkpoint())
+        >>> network.config.expression_types
+        ['macro-expression', 'micro-expression']
+    """
+    missing = [name for name in (CONFIG, PROCESSOR, WEIGHTS) if not (DEFAULT / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            "fedn_hf",
+            f"this installation is damaged: {', '.join(missing)} of the detector that comes with it should lie in "
+            f"{DEFAULT}; reinstall fedn_hf, or name a checkpoint, which is a folder or a model on the Hub "
+            "(on the command line: --model)",
+        )
+    return DEFAULT
 
 
-class NoDefault(dict):
-    """Stands in transformers' registry where the task's default model would, and says so when it is asked for."""
+class DefaultModel(dict):
+    """The task's default model in transformers' registry. Whether it is there is looked up when it is asked for."""
 
-    def __contains__(self, key):
-        raise no_detector()
+    def __init__(self):
+        # A revision is for the Hub, and not looked at in a folder; transformers prints it.
+        super().__init__(model=(str(DEFAULT), __version__))
+
+    def __getitem__(self, key):
+        default_checkpoint()
+        return super().__getitem__(key)
 
 
 def load_pipeline(
@@ -41,7 +65,8 @@ def load_pipeline(
     package runs: a checkpoint can bring neither pickles nor code of its own.
 
     Args:
-        model: folder that `pipeline.save_pretrained` wrote, or "name/of-model" on the Hub.
+        model: folder that `pipeline.save_pretrained` wrote, or "name/of-model" on the Hub; None for the detector that
+            comes with the package, which needs no network.
         revision: a branch, a tag, or the full id of a commit on the Hub; None for the main branch.
         token: for private repositories; None takes the one of `hf auth login` or HF_TOKEN.
         device: where the network runs, such as "cpu" or "cuda:0"; None takes an accelerator where there is one.
@@ -53,15 +78,13 @@ def load_pipeline(
         ValueError: settings that the pipeline does not take.
 
     Example:
-        >>> detect = load_pipeline("my-detector", score_threshold=0.7)  # doctest: +SKIP
+        >>> detect = load_pipeline(score_threshold=0.7)
         >>> detect("interview.mp4")  # doctest: +SKIP
         >>> load_pipeline("no-such-folder/")
         Traceback (most recent call last):
         fedn_hf.hub.CheckpointError: no-such-folder/: there is no such folder, and a model on the Hub is written ...
     """
-    if model is None:
-        raise no_detector()
-    name = os.fspath(model)
+    name = os.fspath(default_checkpoint() if model is None else model)
     _check_place(name, revision)
     _check_device(device)
 
@@ -172,4 +195,4 @@ def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-__all__ = ["NoDefault", "load_pipeline", "no_detector"]
+__all__ = ["DefaultModel", "default_checkpoint", "load_pipeline"]

@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from .configuration_fedn import FednConfig
 from .face_fedn import CropBatch, FaceCropper, check_faces
+from .face_nets_fedn import FACE_NETS
 from .media_fedn import FednError, MediaError
 from .modeling_fedn import FednForFacialExpressionDetection
 from .postprocessing_fedn import FednWindow, plan_windows, stitch
@@ -37,6 +38,8 @@ from .video_processing_fedn import FednVideoProcessor
 logger = logging.get_logger(__name__)
 
 TASK = "facial-expression-detection"
+# What results call the checkpoint that comes with the package; its revision is the package's version.
+DEFAULT_NAME = "fedn_hf default"
 # Frames that a window owns: large against the context on both sides of it, small in memory.
 _OWN_FRAMES = 2048
 # A face that has been away for longer than the cropper remembers it, or than one of its chunks lasts, is gone.
@@ -373,9 +376,10 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         tables = {name: np.concatenate([step[name] for step in outputs]) for name in _PER_FRAME}
         _, rows = np.unique(tables["frame"], return_index=True)  # with faces="all" a frame comes several times
         config, last = self.model.config, outputs[-1]
+        model, revision = _origin(config)
         provenance = {
-            "model": config._name_or_path or None,
-            "revision": getattr(config, "_commit_hash", None),
+            "model": model,
+            "revision": revision,
             "fedn_hf": _package_version(),
             "transformers": transformers.__version__,
             "torch": torch.__version__,
@@ -606,6 +610,14 @@ def _home(module: str) -> python_types.ModuleType:
         raise FednError("this needs the package and not the checkpoint's code alone: pip install fedn_hf") from error
 
 
+def _origin(config: FednConfig) -> tuple[str | None, str | None]:
+    """Model and revision for provenance. Where the package's own checkpoint lies means nothing on another machine."""
+    name = config._name_or_path
+    if name and Path(name).resolve() == FACE_NETS.parent / "default":
+        return DEFAULT_NAME, _package_version()
+    return name or None, getattr(config, "_commit_hash", None)
+
+
 def _package_version() -> str | None:
     try:
         return importlib.import_module("fedn_hf.version").__version__
@@ -613,4 +625,4 @@ def _package_version() -> str | None:
         return None
 
 
-__all__ = ["TASK", "FacialExpressionDetectionPipeline", "VideoSource"]
+__all__ = ["DEFAULT_NAME", "TASK", "FacialExpressionDetectionPipeline", "VideoSource"]

@@ -138,17 +138,6 @@ def test_a_wrong_command_line_is_said_in_short(words):
     assert words == "nothing" or (words in ran.stderr and ran.stderr.startswith("error: ") and not ran.stdout)
 
 
-NEED_MODEL = (["-o", "out"], ["--format", "csv"], ["--save-raw"], LOW, ["--type", "micro"], ["--label", "anger"])
-
-
-@pytest.mark.parametrize("options", [*NEED_MODEL, ["--min-duration", "0"], ["--revision", "a"], ["--device", "cpu"]])
-def test_without_a_detector_results_cannot_be_asked_for(options, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ran = fedn("detect", DEMO, *options)
-    assert ran.exit_code == 1 and not ran.stdout and not files_in(tmp_path)
-    assert "no trained detector is part of this version" in ran.stderr and "--model" in ran.stderr
-
-
 MODEL_WRONG = {
     "there is no such folder": ["--model", "no/such/folder"],
     "the Hub cannot be reached": ["--model", "no-such/model"],
@@ -173,21 +162,15 @@ def test_what_is_wrong_with_a_model_or_its_options(words, checkpoint, tmp_path, 
     assert ran.exit_code == 1 and words in ran.stderr and not ran.stdout
 
 
-# --- without a model ----------------------------------------------------------------------------------------------
+# --- the default detector, see test_default.py ----------------------------------------------------------------------
 
 
-def test_without_a_model_it_shows_faces_and_makes_nothing_up():
-    ran = fedn_process("detect", DEMO)
-    assert "150 face crops from 150 frames." in ran.stdout
-    assert "No trained detector is part of this version yet, so no expressions are reported." in ran.stdout
-    assert "score" not in ran.stdout and not ran.stderr
-
-
-def test_without_a_model_bad_files_stop_no_others(clip, tmp_path):
+def test_by_default_bad_files_stop_no_others(clip, tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
     ran = fedn("detect", tmp_path / "bad.mp4", clip("h264.mp4"), clip("mjpeg.avi"))
-    assert ran.exit_code == 2
-    assert ran.stdout.count("No face was found in 60 frames.") == 2 and "2 of 3 done." in ran.stdout
+    assert ran.exit_code == 2 and ran.stdout.startswith("Detector: fedn_hf default ")
+    assert ran.stdout.count("No face was found in what was read, so no expressions.") == 2
+    assert "2 of 3 done." in ran.stdout
     assert "1 of 3 failed" in ran.stderr and f"{tmp_path / 'bad.mp4'}: not a readable video" in ran.stderr
 
 
@@ -340,15 +323,13 @@ def test_results_of_another_video_are_not_lost(checkpoint, clip, tmp_path, monke
 
 
 def test_a_face_of_a_rank_that_is_not_there(checkpoint, short):
-    for options in ([], ["--model", checkpoint]):
-        ran = fedn("detect", short, "--faces", "2", *options)
-        assert ran.exit_code == 0 and "No face of rank 2 was found" in ran.stdout
+    ran = fedn("detect", short, "--faces", "2", "--model", checkpoint)
+    assert ran.exit_code == 0 and "No face of rank 2 was found" in ran.stdout
 
 
 def test_nothing_between_start_and_end(checkpoint, short):
-    for options in ([], ["--model", checkpoint]):
-        ran = fedn("detect", short, "--start", "1:00:00", *options)
-        assert ran.exit_code == 2 and "no frames between" in ran.stderr and "; it lasts 0" in ran.stderr
+    ran = fedn("detect", short, "--start", "1:00:00", "--model", checkpoint)
+    assert ran.exit_code == 2 and "no frames between" in ran.stderr and "; it lasts 0" in ran.stderr
 
 
 def test_raw_files_that_are_none(checkpoint, tmp_path):
@@ -447,7 +428,7 @@ def test_clock(seconds, shown):
 def test_doctor():
     ran = fedn_process("doctor")
     assert "All is well." in ran.stdout and "FAILED" not in ran.stdout
-    for words in ("found in all 150 frames", "h264", "an untrained one runs", 'pip install "fedn_hf[archive]"'):
+    for words in ("found in all 150 frames", "h264", "fedn_hf default", 'pip install "fedn_hf[archive]"'):
         assert words in ran.stdout
 
 

@@ -17,7 +17,6 @@ from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-import fedn_hf
 from fedn_hf import (
     FaceCropper,
     FednError,
@@ -499,12 +498,6 @@ def test_a_network_of_landmarks_alone_sees_videos(film):
 
 
 # --- precision and devices ----------------------------------------------------------------------------------------
-
-
-def test_there_is_no_default_yet_and_asking_for_it_says_so():
-    for ask in (lambda: pipeline(TASK), fedn_hf.load_pipeline):
-        with pytest.raises(FednError, match="no trained detector is part of this version yet; name a checkpoint"):
-            ask()
 
 
 def test_half_precision(film):

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..version import __version__
 from . import options
 from .batch import Results, go_through, source_of
 from .inputs import Item, find_raw, find_videos, is_image_folder
-from .terminal import UsageError, describe_annotation, show_download_bars_to_people
+from .terminal import UsageError, describe_annotation, say, show_download_bars_to_people
 from .truth import beside, read_truth
 
 
@@ -44,14 +45,12 @@ def detect(
 ) -> None:
     """Find the expressions in videos: when each happens, of which type it is, and the label coders would give it.
 
-    This version has no trained detector yet: without --model it shows when a face can be seen.
-
     \b
     Examples:
       fedn detect interview.mp4
-      fedn detect interview.mp4 --model my-checkpoint --start 1:30 --end 2:00 --truth coded.csv
+      fedn detect interview.mp4 --start 1:30 --end 2:00 --truth coded.csv
       fedn detect recordings/ --model my-checkpoint -o results/ --save-raw
-      fedn detect "data/*/cam1.mp4" --model my-checkpoint -o results/ --format json,eaf,png
+      fedn detect "data/*/cam1.mp4" -o results/ --format json,eaf,png
     """
     reading = options.reading_of(faces, start, end, fps)
     settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
@@ -60,20 +59,20 @@ def detect(
     reading["allow_url"] = allow_url
     if skip_existing and out is None:
         raise UsageError("--skip-existing goes with -o, the folder for results; name one")
+    if revision is not None and model is None:
+        raise UsageError("--revision goes with --model, a name on the Hub; name one")
     marked = None if truth is None else read_truth(truth, items)
+    results = Results.of(out, formats, save_raw)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    for_network = (revision, device, batch_size, out, formats or None, save_raw or None, settings or None, truth)
-    if model is None and all(value is None for value in for_network):
-        from .faces import report_faces
-
-        go_through(items, lambda item, hook: report_faces(item.source, hook, **reading))
-        return
-    results = Results.of(out, formats, save_raw) if model is not None else None
-    pipeline = _load(model, revision, device)  # without a model it says what there is to do
+    pipeline = _load(model, revision, device)
     _check_names(pipeline, settings)
+    if model is None:
+        from ..pipeline_fedn import DEFAULT_NAME
+
+        say(f"Detector: {DEFAULT_NAME} {__version__}, which comes with the package; --model takes another.")
     reading["batch_size"] = batch_size or 1
 
     def work(item: Item, hook) -> list:

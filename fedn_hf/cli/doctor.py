@@ -53,7 +53,7 @@ def doctor() -> None:
         "face networks": _face_nets,
         "decoding": _decoding,
         "following faces": _following,
-        "network": _network,
+        "detector": _detector,
     }
     failed = 0
     for name, check in checks.items():
@@ -63,7 +63,6 @@ def doctor() -> None:
             failed += 1
             state, words = "FAILED", " ".join(str(error).split()) or type(error).__name__
         say(f"{state:6}  {name:15}  {words}")
-    say(f"{'-':6}  {'detector':15}  no trained one is part of this version yet; --model takes a checkpoint")
     for name in _extras():
         say(f"{'-':6}  {f'extra {name}':15}  {_extra(name)}")
     if failed:
@@ -168,22 +167,20 @@ def _following() -> str:
     return f"found in all {frames} frames"
 
 
-def _network() -> str:
+def _detector() -> str:
     import torch
-    from transformers import pipeline
     from transformers.utils import logging
 
-    from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor
-
-    from ..pipeline_fedn import TASK
+    from ..loading import load_pipeline
+    from ..pipeline_fedn import DEFAULT_NAME
 
     logging.set_verbosity_error()
-    model = FednForFacialExpressionDetection(FednConfig.preset("compact"))
-    detect = pipeline(TASK, model=model, video_processor=FednVideoProcessor(), device="cpu")
-    (face,) = detect(str(DEMO), end_s=1, return_raw=True).faces
+    logging.disable_progress_bar()
+    (face,) = load_pipeline(device="cpu")(str(DEMO), end_s=1, return_raw=True).faces
     if not torch.isfinite(face.proposals.confidence).all():
-        raise RuntimeError("an untrained one gives numbers that are not finite")
-    return f"an untrained one runs ({len(face.mask)} frames, {len(face.proposals.confidence)} proposals)"
+        raise RuntimeError(f"{DEFAULT_NAME} {__version__} gives numbers that are not finite")
+    counts = f"{len(face.mask)} frames, {len(face.proposals.confidence)} proposals"
+    return f"{DEFAULT_NAME} {__version__} runs ({counts})"
 
 
 __all__ = ["doctor"]

@@ -13,7 +13,10 @@ _INPUT, _NETWORK, _REPORT, _RESULTS = "What is read", "Network", "What is report
 TYPES = {"macro": "macro-expression", "micro": "micro-expression"}
 
 Model = Annotated[
-    str | None, typer.Option(metavar="CHECKPOINT", help="A folder, or a model on the Hub.", rich_help_panel=_NETWORK)
+    str | None,
+    typer.Option(
+        metavar="CHECKPOINT", help="A folder, or a model on the Hub; else the package's own.", rich_help_panel=_NETWORK
+    ),
 ]
 Revision = Annotated[
     str | None,

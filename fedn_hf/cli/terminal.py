@@ -69,12 +69,7 @@ def describe_damage(truncated_at_s: float) -> str:
     return f"The file is damaged: what comes after {clock(truncated_at_s)} could not be read."
 
 
-def nothing_read(duration_s: float | None) -> str:
-    """Why nothing was read of a sound file."""
-    return "it has no frames between --start and --end" + (f"; it lasts {clock(duration_s)}" if duration_s else "")
-
-
-def no_face(faces: str | int | None) -> str:
+def _no_face(faces: str | int | None) -> str:
     """Which face was not found."""
     return f"No face of rank {faces}" if isinstance(faces, int) and faces else "No face"
 
@@ -93,7 +88,7 @@ def describe_annotation(annotation) -> list[RenderableType]:
         threshold = annotation.provenance["settings"]["score_threshold"]
         said.append(f"No expressions found (score threshold {threshold:g}).")
     else:
-        which = no_face(annotation.provenance.get("faces"))
+        which = _no_face(annotation.provenance.get("faces"))
         said.append(f"{which} was found in what was read, so no expressions.")
     if annotation.video.get("truncated_at_s") is not None:
         said.append(describe_damage(annotation.video["truncated_at_s"]))
@@ -109,8 +104,6 @@ __all__ = [
     "describe_annotation",
     "describe_damage",
     "describe_video",
-    "no_face",
-    "nothing_read",
     "say",
     "say_error",
     "show_download_bars_to_people",
