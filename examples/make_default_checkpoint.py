@@ -25,7 +25,7 @@ from fedn_hf.synthetic.render import Order, render
 from fedn_hf.training import Recipe, train_one, video_rows
 
 RECIPES = Path(__file__).parent / "recipes"
-PEOPLE = Order(subjects=100, videos_per_subject=1, seconds=50, seed=1, statistics="samm_lv")
+PEOPLE = Order(subjects=100, videos_per_subject=1, seconds=50.0, seed=1, statistics="samm_lv")
 # What of a checkpoint the package needs: it has the code and the face networks already.
 KEPT = ("config.json", "model.safetensors", "video_preprocessor_config.json", "README.md")
 

@@ -23,7 +23,7 @@ _RESNET18 = {
 _EMOTIONS = ("happiness", "surprise", "disgust", "fear", "anger", "sadness", "others")
 
 _PRESETS = {
-    # The embedded default: about a fifth of ResNet-18's work per frame, and geometry and motion given explicitly.
+    # About a fifth of ResNet-18's work per frame, and motion given explicitly.
     "compact": {
         "backbone_config": {
             "model_type": "resnet",
@@ -279,8 +279,8 @@ class FednConfig(PreTrainedConfig):
     @classmethod
     def preset(cls, name: str, **changes) -> "FednConfig":
         """
-        A named configuration: `"compact"`, the small network of the embedded default (32 to 160 channels in a backbone
-        of four blocks, 128 channels after it, differences to the baseline and the intensity head switched on).
+        A named configuration: `"compact"`, a small network that looks at pixels (32 to 160 channels in a backbone of
+        four blocks, 128 channels after it, differences to the baseline and the intensity head switched on).
 
         Args:
             name (`str`): Name of the preset.
