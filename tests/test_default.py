@@ -143,7 +143,13 @@ def test_what_is_found_in_the_bundled_clip():
 @pytest.mark.parametrize(("video", "truth"), [(None, " --truth examples/media/synthetic.csv"), ("my own.mp4", "")])
 def test_make_detect_knows_the_truth_of_the_bundled_clip_only(video, truth):
     more = [] if video is None else [f"VIDEO={video}"]
-    ran = subprocess.run(["make", "--dry-run", "detect", *more], capture_output=True, text=True, cwd=ROOT, check=True)
+    ran = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "detect", *more],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
     asked = ran.stdout.splitlines()[-1].rstrip()
     assert asked == f'.venv/bin/fedn detect "{video or "examples/media/synthetic.mp4"}"{truth}'
 
