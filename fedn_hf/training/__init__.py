@@ -2,8 +2,9 @@
 
 `settings` says what can be set; `loop` trains a network on sequences, with `optimisation`, `switches` and `log` beside
 it; `checkpoints` keeps its state; `inputs` makes sequences of a corpus, and `detections` what is found in them.
-`single` trains one network; `loso` trains and tests every fold, `report` scores them by what `selection` chose on
-other subjects, and `recognition` scores how emotions are named where the intervals are known.
+`single` trains one network, whose scores `calibration` puts right, and `backbone` what it sees pixels through; `loso`
+trains and tests every fold, `report` scores them by what `selection` chose on other subjects, and `recognition` scores
+how emotions are named where the intervals are known.
 """
 
 from .inputs import FeatureRecipe, corpus_rows, video_rows
