@@ -27,7 +27,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python examples/benchmarks/crops.py
 	$(BIN)/python examples/benchmarks/network.py
 
-# Hours on two cores, and 10 GB in build/default; goes on where it was stopped.
+# Hours on two cores, and a GB in build/default; goes on where it was stopped.
 default-checkpoint: $(VENV)/installed-dev
 	$(BIN)/python examples/make_default_checkpoint.py $(if $(FACE_MODEL),--face-model "$(FACE_MODEL)") --work build/default -o fedn_hf/weights/default
 

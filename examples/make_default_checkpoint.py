@@ -33,7 +33,7 @@ KEPT = ("config.json", "model.safetensors", "video_preprocessor_config.json", "R
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--face-model", help="else the environment variable FEDN_FACE_MODEL says where")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, some 3 GB")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, a GB")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()  # of loading weights

@@ -36,11 +36,11 @@ from fedn_hf import FednForFacialExpressionDetection, ProgressHook, __version__
 from fedn_hf.data.cache import FeatureCache
 from fedn_hf.files_fedn import replacing
 from fedn_hf.media_fedn import FednError
-from fedn_hf.postprocessing_fedn import match_labels
 from fedn_hf.training import Recipe, train, video_rows
 from fedn_hf.training.checkpoints import chosen_network, differing
-from fedn_hf.training.detections import frame_inputs, raw_detections, write_detections
+from fedn_hf.training.detections import raw_detections, write_detections
 from fedn_hf.training.inputs import Inputs, Row, in_corpus, make_model, without_events
+from fedn_hf.training.recognition import with_named_emotions
 from fedn_hf.training.report import event_rows
 from fedn_hf.training.settings import FREE_SETTINGS
 
@@ -189,19 +189,9 @@ def detect(
         write(raw_detections(model, sequences, settings, processor, recogniser), people, folder / f"{part}.parquet")
     if heads != "spotting" or recogniser is not None:
         namer = model if recogniser is None else recogniser
-        named = [event for row in people.tested for event in named_events(namer, inputs, row)]
+        named = event_rows([with_named_emotions(namer, inputs, row) for row in people.tested])
+        named = [{**event, "score": 1.0} for event in named]
         write(named, people, folder / "named.parquet")
-
-
-def named_events(model: FednForFacialExpressionDetection, inputs: Inputs, row: Row) -> list[dict[str, Any]]:
-    """A video's events with the emotions that a network gives them; it is told when they are, and not what."""
-    events = [{**event, "emotion": None} for event in row["events"]]
-    sequence = inputs.sequence({**row, "events": events})
-    given = frame_inputs(model, sequence, inputs.video_processor)
-    logits = match_labels(sequence.labels["intervals"], model.detect_from_features(**given, min_score=0.0))
-    shown = event_rows([{**row, "events": [event for event in events if event not in sequence.lost]}])
-    names = [model.config.id2label[number] for number in logits.argmax(-1).tolist()]
-    return [{**event, "emotion": name, "score": 1.0} for event, name in zip(shown, names, strict=True)]
 
 
 def write(found: list[dict[str, Any]], people: People, path: Path) -> None:

@@ -50,12 +50,24 @@ def score_recognition(folder: str | Path, rows: Sequence[Row]) -> RecognitionRes
         fold = folder / "folds" / subject
         model, statistics = chosen_network(fold / network), fold / "features.json"
         inputs = Inputs(model.config, FeatureRecipe.read(statistics) if statistics.exists() else None)
-        named += [_named(model, inputs, row) for row in rows if row["subject_id"] == subject]
+        named += [with_named_emotions(model, inputs, row) for row in rows if row["subject_id"] == subject]
     return recognition(expressions(event_rows(named)), expressions(event_rows(rows)))
 
 
-def _named(model: FednForFacialExpressionDetection, inputs: Inputs, row: Row) -> dict[str, Any]:
-    """The row with the emotions that a network gives its events, and without those that no frame shows."""
+def with_named_emotions(model: FednForFacialExpressionDetection, inputs: Inputs, row: Row) -> dict[str, Any]:
+    """
+    The row with the emotions that a network gives its events, and without those that no frame shows. The network is
+    told when events are, and not what.
+
+    Example:
+
+    ```python
+    >>> from fedn_hf.training.recognition import with_named_emotions
+
+    >>> with_named_emotions(model, inputs, row)["events"][0]["emotion"]  # doctest: +SKIP
+    'surprise'
+    ```
+    """
     events = [{**event, "emotion": None} for event in row["events"]]
     sequence = inputs.sequence({**row, "events": events})
     shown = [event for event in events if event not in sequence.lost]
@@ -67,4 +79,4 @@ def _named(model: FednForFacialExpressionDetection, inputs: Inputs, row: Row) ->
     return {**row, "events": shown}
 
 
-__all__ = ["score_recognition"]
+__all__ = ["score_recognition", "with_named_emotions"]
