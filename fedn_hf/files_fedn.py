@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """
     A path to write to; what was written there takes the place of `path` when the block ends well. After an error or an
-    interruption `path` is as it was, and nothing else is left.
+    interruption `path` is as it was, and nothing else is left. Whoever writes the same file at the same time waits.
 
     Example:
         >>> with replacing("table.csv") as unfinished:
@@ -19,15 +24,47 @@ def replacing(path: str | Path) -> Iterator[Path]:
         'label,score'
     """
     path = Path(path)
+    # One name, and not one for each process: what a killed process has left is written over.
     unfinished = path.with_name(f"{path.name}.partial")
+    with _alone(path.with_name(f"{path.name}.partial.lock")):
+        try:
+            yield unfinished
+            with open(unfinished, "rb+") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock that the system takes back from a process that is killed; its file goes when the lock does."""
+    handle = None if fcntl is None else _locked(lock)
     try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+        yield
+    finally:
+        if handle is not None:
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked(lock: Path) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        except FileNotFoundError:  # the one before has removed it
+            pass
+        os.close(handle)
 
 
 __all__ = ["replacing"]

@@ -46,6 +46,7 @@ _PROCESSOR += ("image_mean", "image_std")
 # Where a backbone came from, which is not what it computes.
 _NOT_ARCHITECTURE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 _SUFFIXES = (".json", ".safetensors", ".lock", ".json.partial", ".safetensors.partial")
+_SUFFIXES += (".json.partial.lock", ".safetensors.partial.lock")
 
 
 @dataclass(frozen=True)
