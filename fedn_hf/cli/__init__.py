@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..version import __version__
+from .archive import archive
 from .cache import cache
 from .checkpoints import pull, push
 from .detect import detect, postprocess
@@ -99,6 +100,7 @@ for _command in (
     pull,
 ):
     app.command()(_command)
+app.add_typer(archive, name="archive")
 app.add_typer(cache, name="cache")
 app.add_typer(synth, name="synth")
 
