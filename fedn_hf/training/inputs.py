@@ -25,6 +25,7 @@ from ..data.sequences import FednSequence, named_rows
 from ..files_fedn import replacing
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..video_processing_fedn import FednVideoProcessor
+from .reenactment import reenact
 from .settings import FeatureSettings, Recipe, TrainingError
 
 logger = logging.get_logger(__name__)
@@ -184,10 +185,11 @@ def video_rows(
         hook: Called as the pipeline's, with the step "features".
 
     Returns:
-        As `corpus_rows`, with `split`, the part of the corpus that a row is in.
+        As `corpus_rows`, with `split`, the part of the corpus that a row is in; then `recipe.reenactments` of each.
 
     Raises:
-        TrainingError: no such folder, another label scheme, or a frozen backbone without weights.
+        TrainingError: no such folder, another label scheme, a frozen backbone without weights, or `reenactments` of
+            videos that are not synthetic.
 
     Example:
 
@@ -238,6 +240,8 @@ def video_rows(
             else:
                 features = crops_of(row["video"], model.config, processor, cache=cache, hook=hook)
             rows.append({**row, "features": features, "split": split})
+    if recipe.reenactments:
+        rows += reenact(rows, folder, recipe.reenactments, model.config.frame_rate)
     return rows, labels
 
 

@@ -301,6 +301,7 @@ class Recipe:
         system: What each fold trains. "joint": one network. "cascade", the two-stage baseline: one that only spots,
             and one that only recognises, which names what the first one found. "flow_rule": nothing; a rule finds
             peaks of displacement in optical flow (`baselines`).
+        reenactments: How many more scripts each synthetic video's face plays for training (`reenactment`).
 
     Raises:
         TrainingError: names the setting.
@@ -329,6 +330,7 @@ class Recipe:
     checkpoint: str | None = None
     balance_classes: bool = False
     system: Literal["joint", "cascade", "flow_rule"] = "joint"
+    reenactments: int = 0
 
     def __post_init__(self):
         hints = get_type_hints(type(self))
@@ -336,8 +338,10 @@ class Recipe:
             choices = get_args(hints[name])
             if getattr(self, name) not in choices:
                 raise TrainingError(f"recipe.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if type(self.num_validation) is not int or self.num_validation < 0:
-            raise TrainingError(f"recipe.num_validation must be a number of subjects, got {self.num_validation!r}")
+        for name, of in (("num_validation", "subjects"), ("reenactments", "scripts")):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise TrainingError(f"recipe.{name} must be a number of {of}, got {value!r}")
         for name in ("backbone", "checkpoint"):
             value = getattr(self, name)
             if not isinstance(value, str | None):
@@ -396,8 +400,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as `from_dict` takes it."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        if self.checkpoint is None:  # runs that were begun before there was such a setting can go on
-            del values["checkpoint"]
+        for name in ("checkpoint", "reenactments"):  # runs that were begun before there were these can go on
+            if not values[name]:
+                del values[name]
         return {k: v.to_dict() if isinstance(v, Settings) else _plain(v) for k, v in values.items()}
 
     def config(self, labels: Iterable[str], **changes: Any) -> FednConfig:
