@@ -16,8 +16,9 @@ endif
 detect: $(VENV)/installed
 	@$(BIN)/fedn detect "$(VIDEO)" $(TRUTH)
 
+# Two tests at a time, each with one thread: more threads than cores wait for each other.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 
 from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednModel
 
@@ -61,7 +62,9 @@ def fetch_suite() -> str | None:
     return None
 
 
-FAILURE = fetch_suite()
+CACHE.mkdir(parents=True, exist_ok=True)
+with FileLock(CACHE / "lock"):  # of two processes that test, one fetches
+    FAILURE = fetch_suite()
 if FAILURE is None:
     sys.path.insert(0, str(CACHE))
     common = importlib.import_module(f"{PACKAGE}.test_modeling_common")
