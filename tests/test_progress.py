@@ -12,7 +12,10 @@ from fedn_hf import FednConfig, FednError, FednForFacialExpressionDetection, Fed
 from fedn_hf.pipeline_fedn import FacialExpressionDetectionPipeline
 from fedn_hf.progress import ProgressHook
 
+# As in the command `fedn`, which shows progress before the package registers anything with its libraries.
 SCRIPT = """
+import sys
+sys.argv = ["fedn"]
 from fedn_hf.progress import ProgressHook
 with ProgressHook() as hook:
     for file, total in (("a/known [1].mp4", 300), ("a/unknown.mp4", None)):
