@@ -296,14 +296,14 @@ class AlignedFaces:
     """One face in N consecutive frames.
 
     Args:
-        crops: uint8 (N, S, S, 3).
+        crops: uint8 (N, S, S, 3), or `None` if they were not asked for.
         landmarks: float32 (N, 468, 2) in units of the crop's side: (0, 0) upper left, (1, 1) lower right.
         transforms: float64 (N, 2, 3), from crop pixels to frame pixels.
         face_size_px: float32 (N,), forehead to chin in pixels of the frame.
         fit: float32 (N,), correlation with the template: how well the frame could be registered.
     """
 
-    crops: torch.Tensor
+    crops: torch.Tensor | None
     landmarks: np.ndarray
     transforms: np.ndarray
     face_size_px: np.ndarray
@@ -316,6 +316,7 @@ class FaceAligner:
     Args:
         image_size: side S of the crops in pixels.
         margin: room around the face, as a part of its height, on every side.
+        pixels: whether the face is cut out, and not only followed.
     """
 
     MIN_FIT = 0.4  # correlation below which a frame follows its landmarks
@@ -328,8 +329,8 @@ class FaceAligner:
     WRONG = 0.05  # errors that no expression makes: the head has turned, and seems larger or smaller for it
     RETURN = 0.1  # how much of such an error one measurement takes back; most of it goes within a chunk or two
 
-    def __init__(self, image_size: int = 112, margin: float = 0.1):
-        self.image_size = image_size
+    def __init__(self, image_size: int = 112, margin: float = 0.1, pixels: bool = True):
+        self.image_size, self.pixels = image_size, pixels
         self.side = FACE_HEIGHT * (1 + 2 * margin)
         self.template: _Template | None = None
         self.offset = Pose(np.ones(1, complex), np.zeros(1, complex))  # landmark pose -> registered pose, lately
@@ -348,15 +349,18 @@ class FaceAligner:
         registered, fit = self._register(region, rough)
         pose = registered.after(self._correct(registered[index].inverse().after(measured), index, wanted))
         crop = pose.after(self._crop)  # from crop units to pixels of the frame
-        crops = region.at(crop, unit_grid(self.image_size, frames.device))
-        crops = crops.reshape(len(frames), 3, self.image_size, self.image_size).round_().to(torch.uint8)
         return AlignedFaces(
-            crops=crops.permute(0, 2, 3, 1).contiguous(),
+            crops=self._cut_out(region, crop) if self.pixels else None,
             landmarks=_between(index, to_units(crop[index], landmarks), wanted),
             transforms=crop_transforms(crop, self.image_size),
             face_size_px=pose.face_size_px.astype(np.float32),
             fit=fit.astype(np.float32),
         )
+
+    def _cut_out(self, region: Region, crop: Pose) -> torch.Tensor:
+        """(N, S, S, 3) uint8, by poses from crop units to pixels of the frames."""
+        colours = region.at(crop, unit_grid(self.image_size, region.images.device)).round_().to(torch.uint8)
+        return colours.unflatten(2, (self.image_size, self.image_size)).permute(0, 2, 3, 1).contiguous()
 
     @property
     def _crop(self) -> Pose:

@@ -28,7 +28,7 @@ class CropBatch:
     """Aligned crops of consecutive frames, and where they come from.
 
     Args:
-        crops: uint8 (N, S, S, 3); black where there is no face.
+        crops: uint8 (N, S, S, 3); black where there is no face. From a cropper without pixels (N, 0, 0, 3).
         mask: bool (N,), True where there is one.
         time_s, native_frame: of each frame, as in `FrameBatch`.
         frame: int64 (N,), position of each frame in the stream that was read, from 0.
@@ -135,6 +135,7 @@ class FaceCropper:
         landmark_every: frames between two looks of FaceMesh at a followed face.
         detect_every: frames between two looks of BlazeFace at the whole picture while a face is followed.
         grey: crops without colour (three equal channels).
+        pixels: whether to cut crops out at all. Without them all else is the same, and comes sooner.
         device: where the networks and the image work run.
         weights: safetensors file that holds the networks.
 
@@ -163,6 +164,7 @@ class FaceCropper:
         landmark_every: int = 4,
         detect_every: int = 30,
         grey: bool = False,
+        pixels: bool = True,
         device: str | torch.device = "cpu",
         weights=FACE_NETS,
     ):
@@ -173,7 +175,7 @@ class FaceCropper:
         for name, value in numbers.items():
             if value != int(value) or value < 1:
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
-        self.image_size, self.margin, self.faces, self.grey = image_size, margin, faces, grey
+        self.image_size, self.margin, self.faces, self.grey, self.pixels = image_size, margin, faces, grey, pixels
         self.landmark_every, self.detect_every = landmark_every, detect_every
         self.finder = FaceFinder(device, weights)
 
@@ -234,13 +236,14 @@ class FaceCropper:
 
     def _crops(self, chunk: "_Followed", spans: list["_Span"]) -> CropBatch:
         """All frames of a chunk, with the crops of some spans at their places."""
-        out = CropBatch.empty(chunk.batch, chunk.start, self.image_size)
+        out = CropBatch.empty(chunk.batch, chunk.start, self.image_size if self.pixels else 0)
         for span in spans:
             part = slice(span.first, span.last + 1)
             index = np.array(sorted(span.looks)) - span.first
             faces = [span.looks[i] for i in sorted(span.looks)]
             aligned = span.aligner(chunk.frames[part], index, np.stack([face.landmarks for face in faces]))
-            out.crops[part] = self._colour(aligned.crops).cpu()
+            if self.pixels:
+                out.crops[part] = self._colour(aligned.crops).cpu()
             out.mask[part] = True
             out.face_id[part] = span.track.id
             out.confidence[part] = np.interp(
@@ -447,7 +450,7 @@ class _Scene:
         return spans
 
     def _aligner(self) -> FaceAligner:
-        return FaceAligner(self.cropper.image_size, self.cropper.margin)
+        return FaceAligner(self.cropper.image_size, self.cropper.margin, self.cropper.pixels)
 
 
 class _Known:

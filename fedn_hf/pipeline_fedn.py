@@ -2,21 +2,21 @@
 
 A video goes by in steps. `preprocess` reads, follows faces and cuts out crops; `_forward` gives each crop to the
 backbone once, keeps the features that later windows still need, and runs the temporal network window by window;
-`postprocess` joins what the windows found. Only what `FednDetections` holds outlives its step.
+`postprocess` joins what the windows found. Only what `FednDetections` holds outlives its step. `stream` takes the same
+steps and gives each expression as soon as it is decided.
 """
 
 import importlib
-import io
 import math
 import numbers
 import tempfile
 import types as python_types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
 import transformers
@@ -30,25 +30,21 @@ from .face_fedn import CropBatch, FaceCropper, check_faces
 from .face_nets_fedn import FACE_NETS
 from .media_fedn import FednError, MediaError
 from .modeling_fedn import FednForFacialExpressionDetection
-from .postprocessing_fedn import FednWindow, plan_windows, stitch
+from .passing_fedn import FacePiece, PassingFace, Undecided, join, own_frames
 from .results_fedn import FaceDetections, FednDetections, check_settings, chosen
-from .video_io_fedn import VideoReader
-from .video_processing_fedn import FednVideoProcessor
+from .source_fedn import VideoSource, are_many, expected_frames, facts_of, media_error
+from .video_io_fedn import frames_per_batch
 
 logger = logging.get_logger(__name__)
 
 TASK = "facial-expression-detection"
 # What results call the checkpoint that comes with the package; its revision is the package's version.
 DEFAULT_NAME = "fedn_hf default"
-# Frames that a window owns: large against the context on both sides of it, small in memory.
-_OWN_FRAMES = 2048
 # A face that has been away for longer than the cropper remembers it, or than one of its chunks lasts, is gone.
 _GONE_AFTER = FaceCropper.MAX_GAP + 64
 _PREPROCESS = ("faces", "start_s", "end_s", "fps", "allow_url")
 _POSTPROCESS = ("score_threshold", "types", "labels", "min_duration_s", "max_duration_s", "nms")
 _RETURN = ("return_annotation", "return_curve", "return_raw")
-_SOURCE_KEYS = {"video", "crops", "fps", "boxes", "landmarks"}
-_DECODER_METHODS = ("get_frame_at", "get_frame_timestamp")  # torchcodec's and decord's
 # What is kept of `CropBatch`, for every frame and for every crop.
 _PER_FRAME = {"frame": np.int64, "time_s": np.float64, "native_frame": np.int64}
 _PER_CROP = ("frame", "face_id", "confidence", "face_size_px", "fit")
@@ -175,7 +171,7 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
 
     def __call__(self, inputs: Any, **kwargs):
         """Detect the expressions in a video, or in several; see the class."""
-        if not _are_many(inputs):
+        if not are_many(inputs):
             return super().__call__({"video": inputs} if isinstance(inputs, (list, tuple)) else inputs, **kwargs)
         if isinstance(inputs, (list, tuple)):
             return super().__call__(list(inputs), on_error="report", **kwargs) if inputs else []
@@ -189,11 +185,74 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Stack crops, not videos: the loader sees one step at a time. What must be kept between steps lives here."""
-        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
-        preprocess_params = {**preprocess_params, "batch_size": batch_size}
+        preprocess_params = {**preprocess_params, "batch_size": _checked_batch_size(batch_size)}
         forward_params = {**forward_params, "passing": {}, "batch_size": batch_size}
         return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
+
+    def stream(self, video: Any, batch_size: int | None = None, **kwargs) -> Iterator[dict[str, Any]]:
+        """
+        The expressions of one video, one by one, each as soon as nothing that is still to come can change it.
+
+            for event in detect.stream("talk.mkv"):
+                ...
+
+        They are those that a call gives, to the last digit, and an event that has come never changes. The events of a
+        face come in order of onset; with `faces="all"` one face may be ahead of another. How long an event takes is
+        `latency_s`. Neither the video nor what has been decided is kept, but for 20 bytes of every frame.
+
+        Args:
+            video: One, as a call takes it; also what comes in as it happens: a pipe, a camera.
+            batch_size, kwargs: As of a call, without `return_...`.
+
+        Raises:
+            `MediaError`: the video cannot be read, or no longer; the events until then have come.
+            `ValueError`: settings out of range or unknown, at once.
+        """
+        preprocess, forward, settings = self._sanitize_parameters(**kwargs)
+        settings = {**self._postprocess_params, **settings}
+        if given := [name for name in _RETURN if settings.pop(name, None)]:
+            raise ValueError(f"{given[0]} goes with a call: a stream gives events one by one")
+        settings = {name: value for name, value in settings.items() if name in _POSTPROCESS}
+        batch_size = _checked_batch_size(self._batch_size or 1 if batch_size is None else batch_size)
+        preprocess = {**self._preprocess_params, **preprocess, "batch_size": batch_size}
+        forward = {**self._forward_params, **forward, "batch_size": batch_size}
+        return self._stream(
+            {"video": video} if isinstance(video, list | tuple) else video, preprocess, forward, settings
+        )
+
+    def _stream(self, video: Any, preprocess: dict, forward: dict, settings: dict) -> Iterator[dict[str, Any]]:
+        config = self.model.config
+        threshold = settings.get("score_threshold", config.score_threshold)
+        passing: dict[int, PassingFace] = {}
+        undecided: dict[int, Undecided] = {}
+        frames: dict[str, np.ndarray] = {}
+        for step in self.preprocess(video, **preprocess):
+            step = self.forward(step, passing=passing, **forward)
+            if "error" in step:
+                raise step["error"]
+            frames = _frame_table([frames, step] if frames else [step])
+            decided = []
+            for piece in step["faces"]:
+                face = undecided.setdefault(piece.face_id, Undecided(config.context_frames, threshold))
+                decided.append(face.add(piece))
+                if piece.is_last:
+                    del undecided[piece.face_id]
+            if any(decided):
+                rows = self._detections(step, frames, [face for face in decided if face]).expressions(**settings)
+                yield from map(_plain, rows)
+
+    @property
+    def latency_s(self) -> float:
+        """
+        Seconds of video, at most, from the end of an expression to its event from `stream`; of expressions that
+        overlap, from the end of the last one.
+
+        A window needs the network's context ahead of the frames that it owns; what it finds reaches back as far; it
+        owns `OWN_FRAMES`; and frames are followed in chunks, and given to the network in steps.
+        """
+        config = self.model.config
+        chunks = frames_per_batch(1, 1) + config.frame_chunk_size
+        return (2 * config.context_frames + own_frames(config.total_stride) + chunks) / config.frame_rate
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
         """
@@ -252,15 +311,17 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
                 yield {"is_first": is_first, **step}
                 is_first = False
         except Exception as error:  # a fault of ours or of a library, too, must not cost the other videos
-            yield {"is_first": is_first, "is_last": True, "error": _media_error(video, error)}
+            yield {"is_first": is_first, "is_last": True, "error": media_error(video, error)}
 
     def _steps(
         self, source: "VideoSource", batch_size: int, reading: dict, allow_url: bool
     ) -> Iterator[dict[str, Any]]:
         config = self.model.config
-        reader, batches = source.crops(config, self.video_processor, allow_url=allow_url, **reading)
+        # A network without a backbone looks at landmarks alone, and is given no pixels.
+        pixels = config.backbone_config is not None
+        reader, batches = source.crops(config, self.video_processor, allow_url=allow_url, pixels=pixels, **reading)
         size = batch_size * config.frame_chunk_size
-        facts = {"video": _facts(reader), "reading": reading, "total": _expected_frames(reader)}
+        facts = {"video": facts_of(reader), "reading": reading, "total": expected_frames(reader)}
         waiting: list[CropBatch] = []
         batch = None
         for batch in batches:
@@ -287,19 +348,20 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         }
         seen = [batch[np.flatnonzero(batch.mask)] for batch in batches if batch.mask.any()]
         if seen:
-            crops = torch.cat([batch.crops for batch in seen])
-            step["pixel_values"] = self.video_processor(crops, return_tensors="pt")["pixel_values"][0]
+            if self.model.config.backbone_config is not None:
+                crops = torch.cat([batch.crops for batch in seen])
+                step["pixel_values"] = self.video_processor(crops, return_tensors="pt")["pixel_values"][0]
             step["rows"] = {name: np.concatenate([getattr(batch, name) for batch in seen]) for name in _PER_CROP}
             if self.model.config.num_landmarks:
                 step["landmarks"] = torch.from_numpy(np.concatenate([batch.landmarks for batch in seen]))
         return step
 
     def _forward(
-        self, step: dict[str, Any], passing: dict[int, "_Passing"], batch_size: int, hook: Callable | None = None
+        self, step: dict[str, Any], passing: dict[int, PassingFace], batch_size: int, hook: Callable | None = None
     ) -> dict[str, Any]:
         """
-        Give a step to the network. Returns what is known of the video, its frames, and the faces that have gone for
-        good; those that may return are in `passing` from one step to the next.
+        Give a step to the network. Returns what is known of the video, its frames, and what is new of each face; those
+        that are there or may return are in `passing` from one step to the next.
         """
         if step.pop("is_first"):
             passing.clear()
@@ -307,35 +369,38 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         if "error" in step:
             return result
         try:
-            if "pixel_values" in step:
+            if "rows" in step:
                 self._encode(step, passing, batch_size)
             now = int(step["frame"].min(initial=np.iinfo(np.int64).max))
             gone = [face for face in passing.values() if step["is_last"] or face.stop < now - _GONE_AFTER]
-            for face in passing.values():
-                face.advance(self.model, ended=face in gone)
+            result["faces"] = [face.advance(self.model, ended=face in gone) for face in passing.values()]
         except torch.OutOfMemoryError as error:
             raise FednError(
                 f"{step['video']['path']}: out of memory on {self.device} with batch_size={batch_size}; lower it, or "
                 "the model's config.frame_chunk_size"
             ) from error
-        result["faces"] = [passing.pop(face.face_id).result() for face in gone]
+        for face in gone:
+            del passing[face.face_id]
         if hook is not None:
             done = int(step["frame"].max(initial=-1)) + 1 or step["total"]
             hook("detection", None, file=step["video"]["path"], total=step["total"], completed=done)
         return result
 
-    def _encode(self, step: dict[str, Any], passing: dict[int, "_Passing"], batch_size: int) -> None:
+    def _encode(self, step: dict[str, Any], passing: dict[int, PassingFace], batch_size: int) -> None:
         """Pass a step's crops through the backbone, and hand the features to the faces they belong to."""
-        crops = step["pixel_values"].to(self.model.dtype)
-        per_crop = {"frame_features": self.model.encode_frames(crops, batch_size * self.model.config.frame_chunk_size)}
+        model, rows, per_crop = self.model, step["rows"], {}
+        if "pixel_values" in step:
+            crops = step["pixel_values"].to(model.dtype)
+            per_crop["frame_features"] = model.encode_frames(crops, batch_size * model.config.frame_chunk_size)
         if "landmarks" in step:
-            per_crop["landmarks"] = step["landmarks"].to(self.model.dtype)
-        rows = step["rows"]
+            per_crop["landmarks"] = step["landmarks"].to(model.dtype)
+            if "pixel_values" not in step:
+                per_crop["frame_features"] = per_crop["landmarks"].new_zeros(len(rows["frame"]), 0)
         for face_id in np.unique(rows["face_id"]).tolist():
             mine = np.flatnonzero(rows["face_id"] == face_id)
             if face_id not in passing:
-                passing[face_id] = _Passing(face_id, int(rows["frame"][mine[0]]), self.model.config.total_stride)
-            where = torch.from_numpy(mine).to(crops.device)
+                passing[face_id] = PassingFace(face_id, int(rows["frame"][mine[0]]), model.config.total_stride)
+            where = torch.from_numpy(mine).to(model.device)
             passing[face_id].add(
                 {name: values[mine] for name, values in rows.items()},
                 {name: values[where] for name, values in per_crop.items()},
@@ -365,7 +430,7 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             result = _home("annotation").ExpressionAnnotation.from_dict(detections.describe(**settings))
         else:
             rows = detections.expressions(**settings)
-            result = [{name: value for name, value in row.items() if name != "label_scores"} for row in rows]
+            result = [_plain(row) for row in rows]
             if return_curve:
                 result = {"expressions": result, "curves": detections.curves()}
         if hook is not None:
@@ -373,9 +438,16 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         return result
 
     def _join(self, outputs: list[dict[str, Any]]) -> FednDetections:
-        tables = {name: np.concatenate([step[name] for step in outputs]) for name in _PER_FRAME}
-        _, rows = np.unique(tables["frame"], return_index=True)  # with faces="all" a frame comes several times
-        config, last = self.model.config, outputs[-1]
+        pieces: dict[int, list[FacePiece]] = {}
+        for piece in (piece for step in outputs for piece in step["faces"]):
+            pieces.setdefault(piece.face_id, []).append(piece)
+        faces = sorted(map(join, pieces.values()), key=lambda face: (face.first_frame, face.face_id))
+        return self._detections(outputs[-1], _frame_table(outputs), faces)
+
+    def _detections(
+        self, last: dict[str, Any], frames: dict[str, np.ndarray], faces: list[FaceDetections]
+    ) -> FednDetections:
+        config = self.model.config
         model, revision = _origin(config)
         provenance = {
             "model": model,
@@ -383,6 +455,8 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             "fedn_hf": _package_version(),
             "transformers": transformers.__version__,
             "torch": torch.__version__,
+            "av": av.__version__,
+            "threads": torch.get_num_threads(),  # sums in another order differ in the last bit
             "device": str(self.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "frame_rate": config.frame_rate,
@@ -396,210 +470,33 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             types=config.expression_types,
             score_threshold=config.score_threshold,
             provenance=provenance,
-            time_s=torch.from_numpy(tables["time_s"][rows]),
-            native_frame=torch.from_numpy(tables["native_frame"][rows]),
-            faces=sorted(
-                (face for step in outputs for face in step["faces"]), key=lambda face: (face.first_frame, face.face_id)
-            ),
+            time_s=torch.from_numpy(frames["time_s"]),
+            native_frame=torch.from_numpy(frames["native_frame"]),
+            faces=faces,
         )
 
 
-class _Passing:
-    """A face while it may be in view: features that later windows still need, and what earlier windows found."""
-
-    def __init__(self, face_id: int, first_seen: int, stride: int):
-        self.face_id = face_id
-        # Positions of the network lie at multiples of its stride in the video, however it was cut into steps.
-        self.first = first_seen - first_seen % stride
-        self.stop = self.first  # one past the last frame in which it was seen
-        self.owned = 0  # frames, counted from `first`, that windows have owned
-        self.rows: list[dict[str, np.ndarray]] = []
-        self.waiting: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []  # frames counted from `first`, inputs
-        self.parts: list[dict[str, torch.Tensor]] = []
-
-    def add(self, rows: dict[str, np.ndarray], inputs: dict[str, torch.Tensor]) -> None:
-        self.rows.append(rows)
-        self.stop = int(rows["frame"][-1]) + 1
-        self.waiting.append((torch.from_numpy(rows["frame"] - self.first), inputs))
-
-    def advance(self, model: FednForFacialExpressionDetection, ended: bool) -> None:
-        """Run all windows that are complete; once the face has gone, all that are left."""
-        config, length = model.config, self.stop - self.first
-        stride, context = config.total_stride, config.context_frames
-        own = -(-_OWN_FRAMES // stride) * stride
-        if ended:
-            windows = [w for w in plan_windows(length, own, context, stride) if w.own_start >= self.owned]
-        else:
-            starts = range(self.owned, length - own - context, own)
-            windows = [FednWindow(max(0, at - context), at + own + context, at, at + own) for at in starts]
-        for window in windows:
-            self.parts.append(model.detect_window(self._inputs(window), window, length))
-            self.owned = window.own_stop
-        self.waiting = [item for item in self.waiting if item[0][-1] >= self.owned - context]
-
-    def _inputs(self, window: FednWindow) -> dict[str, torch.Tensor]:
-        """The frames of a window, (1, frames, ...), empty where the face cannot be seen."""
-        size = window.stop - window.start
-        mask = torch.zeros(size, dtype=torch.bool)
-        inputs = {name: values.new_zeros(size, *values.shape[1:]) for name, values in self.waiting[0][1].items()}
-        for frames, values in self.waiting:
-            inside = (frames >= window.start) & (frames < window.stop)
-            at = frames[inside] - window.start
-            mask[at] = True
-            for name, tensor in inputs.items():
-                tensor[at.to(tensor.device)] = values[name][inside.to(tensor.device)]
-        return {name: values[None] for name, values in {**inputs, "frame_mask": mask}.items()}
-
-    def result(self) -> FaceDetections:
-        length = self.stop - self.first
-        at = torch.from_numpy(np.concatenate([rows["frame"] for rows in self.rows]) - self.first)
-        coverage = {}
-        for name in ("confidence", "face_size_px", "fit"):
-            coverage[name] = torch.zeros(length)
-            coverage[name][at] = torch.from_numpy(np.concatenate([rows[name] for rows in self.rows])).float()
-        mask = torch.zeros(length, dtype=torch.bool)
-        mask[at] = True
-        return FaceDetections(self.face_id, self.first, stitch(self.parts, length), mask, **coverage)
+def _frame_table(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """`_PER_FRAME` of every frame of these steps once; with faces="all" they come once for each face."""
+    table = {name: np.concatenate([step[name] for step in steps]) for name in _PER_FRAME}
+    _, rows = np.unique(table["frame"], return_index=True)
+    return {name: values[rows] for name, values in table.items()}
 
 
-# --- what a user may call a video ---------------------------------------------------------------------------------
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """An expression as the pipeline gives it."""
+    return {name: value for name, value in row.items() if name != "label_scores"}
 
 
-@dataclass(frozen=True)
-class VideoSource:
-    """
-    One video, and what the user knows about it: `of` takes whatever the pipeline takes, `crops` opens it.
-
-    Example:
-
-    ```python
-    >>> import numpy as np
-    >>> from fedn_hf import FednConfig, FednVideoProcessor
-    >>> from fedn_hf.pipeline_fedn import VideoSource
-
-    >>> source = VideoSource.of({"crops": np.zeros((50, 128, 128, 3), np.uint8), "fps": 25.0}, fps=None)
-    >>> reader, batches = source.crops(FednConfig(), FednVideoProcessor())
-    >>> sum(len(batch) for batch in batches)  # frames at the network's rate
-    60
-    ```
-    """
-
-    video: Any
-    name: str
-    is_crops: bool = False
-    fps: float | None = None
-    known: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.fps is not None and not isinstance(self.fps, numbers.Real):
-            raise ValueError(f"fps must be a number of frames per second, got {self.fps!r}")
-
-    @classmethod
-    def of(cls, given: Any, fps: float | None) -> "VideoSource":
-        """What the pipeline was given, and the rate for what has no times; a `ValueError` for dicts of other keys."""
-        if not isinstance(given, dict):
-            return cls(given, _name(given), fps=fps)
-        if given.keys() & {"path", "bytes"}:  # a cell of a `datasets` column of videos
-            return cls(_cell(given), _name(given), fps=fps)
-        if given.keys() - _SOURCE_KEYS or len(given.keys() & {"video", "crops"}) != 1:
-            raise ValueError(
-                f'a dict must hold "video" or "crops", and may hold "fps", "boxes" or "landmarks"; got {sorted(given)}'
-            )
-        known = {name: given[name] for name in ("boxes", "landmarks") if given.get(name) is not None}
-        if "crops" in given and known:
-            raise ValueError(f"crops are faces already, so {' and '.join(known)} cannot be used; leave them out")
-        video = given.get("video", given.get("crops"))
-        name = _name(given)
-        video = _cell(video) if isinstance(video, dict) else video
-        return cls(video, name, "crops" in given, fps if given.get("fps") is None else given["fps"], known)
-
-    def crops(
-        self,
-        config: FednConfig,
-        processor: FednVideoProcessor,
-        *,
-        faces: str | int = "largest",
-        start_s: float | None = None,
-        end_s: float | None = None,
-        allow_url: bool = False,
-    ) -> tuple[VideoReader, Iterator[CropBatch]]:
-        """The video at the network's rate, and its face crops as the network has been trained on them."""
-        reader = VideoReader(
-            self.video,
-            fps=config.frame_rate,
-            native_fps=self.fps,
-            start_s=start_s,
-            end_s=end_s,
-            allow_url=allow_url,
-        )
-        cropper = FaceCropper(processor.size.height, margin=processor.margin, faces=faces, weights=processor.face_nets)
-        if self.is_crops and config.num_landmarks:
-            raise ValueError("this network needs landmarks, which crops do not come with; give the video instead")
-        return reader, cropper.resize(reader) if self.is_crops else cropper(reader, **self.known)
-
-
-def _cell(cell: dict[str, Any]) -> Any:
-    """A cell of a `datasets` column of videos that are not decoded: its bytes, or the path of its file."""
-    if cell.get("bytes") is None:
-        return cell.get("path")
-    file = io.BytesIO(cell["bytes"])
-    file.name = cell.get("path") or "<bytes>"
-    return file
-
-
-def _name(given: Any) -> str:
-    """What to call a video in messages, as the reader does."""
-    if isinstance(given, dict):
-        inner = next((given[key] for key in ("video", "crops", "path") if given.get(key) is not None), "<bytes>")
-        return _name(inner)
-    if isinstance(given, (str, PathLike)):
-        return fspath(given)
-    return str(getattr(given, "name", f"<{type(given).__name__}>"))
-
-
-def _media_error(video: Any, error: Exception) -> MediaError:
-    """The errors of arguments, and of what nobody expected, do not know which video they came with."""
-    if isinstance(error, MediaError):
-        return error
-    is_ours = isinstance(error, (FednError, ValueError))
-    reason = str(error) if is_ours else f"unexpected {type(error).__name__}: {error}"
-    named = MediaError(_name(video), reason.replace("native_fps", "fps"))  # its name here
-    named.__cause__ = error
-    return named
-
-
-def _are_many(inputs: Any) -> bool:
-    """Whether these are several videos, and not the frames of one."""
-    if isinstance(inputs, (list, tuple)):
-        return not inputs or not all(_is_frame(item) for item in inputs)
-    single = (str, bytes, bytearray, memoryview, PathLike, dict, np.ndarray, torch.Tensor)
-    if isinstance(inputs, single) or any(hasattr(inputs, name) for name in ("read", *_DECODER_METHODS)):
-        return False
-    return isinstance(inputs, Dataset) or hasattr(inputs, "__iter__")
-
-
-def _is_frame(item: Any) -> bool:
-    """A PIL image, or an array (H, W, 3), (H, W, 1) or (H, W)."""
-    shape = getattr(item, "shape", None)
-    if shape is None:
-        return hasattr(item, "convert") and hasattr(item, "size")
-    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3))
+def _checked_batch_size(batch_size: Any) -> int:
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
+    return batch_size
 
 
 def _labels(config: FednConfig) -> list[str]:
     """Names of the emotion classes; none for a network that only spots."""
     return [config.id2label[i] for i in range(config.num_labels)] if config.heads == "joint" else []
-
-
-def _facts(reader: VideoReader) -> dict[str, Any]:
-    """What the file says about itself."""
-    names = ("path", "container", "codec", "width", "height", "fps", "duration_s", "num_frames")
-    return {**{name: getattr(reader.info, name) for name in names}, "truncated_at_s": None}
-
-
-def _expected_frames(reader: VideoReader) -> int | None:
-    end_s = min(reader.end_s, reader.info.duration_s or math.inf)
-    return max(0, round((end_s - reader.start_s) * reader.frame_rate)) if math.isfinite(end_s) else None
 
 
 def _home(module: str) -> python_types.ModuleType:

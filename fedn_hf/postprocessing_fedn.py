@@ -266,7 +266,12 @@ def type_scores(proposals: FednProposals) -> torch.Tensor:
     How much each proposal is an expression of each type, (P, 2) between 0 and 1: the geometric mean of its confidence
     and of the type's probability, which are two opinions on nearly the same.
     """
-    return (proposals.confidence.sigmoid()[:, None] * proposals.type_logits.sigmoid()).sqrt()
+    return (_sigmoid(proposals.confidence)[:, None] * _sigmoid(proposals.type_logits)).sqrt().float()
+
+
+def _sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    """In double precision: in single the last digit depends on how many are looked at together."""
+    return logits.double().sigmoid()
 
 
 def _apex_frames(intervals: torch.Tensor, intensity: torch.Tensor | None) -> torch.Tensor:
@@ -399,9 +404,9 @@ def find_intervals(
     chosen, frames, scores, types = chosen[order], frames[order], scores[order], types[order]
     label_scores = None
     if recognition is not None:
-        label_scores = match_labels(frames, recognition).sigmoid()
+        label_scores = _sigmoid(match_labels(frames, recognition)).float()
     elif proposals.logits is not None:
-        label_scores = proposals.logits[chosen].sigmoid()
+        label_scores = _sigmoid(proposals.logits[chosen]).float()
     apex = _apex_frames(frames, proposals.intensity)
     start_s, apex_s, end_s = frames_to_seconds(torch.stack((frames[:, 0], apex, frames[:, 1])), fps, times)
     return FednIntervals(
@@ -412,7 +417,7 @@ def find_intervals(
         apex_frames=apex,
         score=scores,
         type=types,
-        type_scores=proposals.type_logits[chosen].sigmoid(),
+        type_scores=_sigmoid(proposals.type_logits[chosen]).float(),
         label=None if label_scores is None else label_scores.argmax(-1),
         label_scores=label_scores,
     )

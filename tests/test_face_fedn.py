@@ -55,6 +55,14 @@ def all_of(batches, name: str) -> np.ndarray:
     return np.concatenate([np.asarray(getattr(batch, name)) for batch in batches])
 
 
+def test_without_pixels_all_else_is_the_same(portrait):
+    frames = video(*((scene((portrait, 60 + i % 7, 30 + i % 5)), 1) for i in range(40)), (scene(), 10))
+    seen, unseen = ([*FaceCropper(64, pixels=pixels, faces="all")(frames)] for pixels in (True, False))
+    assert {tuple(batch.crops.shape[1:]) for batch in unseen} == {(0, 0, 3)}
+    for name in ("mask", "frame", "face_id", "confidence", "face_size_px", "fit", "landmarks", "transforms"):
+        assert np.array_equal(all_of(seen, name), all_of(unseen, name), equal_nan=name in ("landmarks", "transforms"))
+
+
 def test_the_same_again_to_the_last_bit(portrait):
     frames = video(*((scene((portrait, 60 + i % 7, 30 + i % 5)), 1) for i in range(64)))
     first, *others = (all_of(list(FaceCropper()(frames)), "transforms") for _ in range(5))

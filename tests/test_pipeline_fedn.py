@@ -25,9 +25,11 @@ from fedn_hf import (
     MediaError,
     VideoReader,
     find_intervals,
+    passing_fedn,
     pipeline_fedn,
 )
-from fedn_hf.pipeline_fedn import TASK, _Passing
+from fedn_hf.passing_fedn import PassingFace, join
+from fedn_hf.pipeline_fedn import TASK
 from fedn_hf.postprocessing_fedn import plan_windows
 from tests.test_face_fedn import scaled, scene
 from tests.test_modeling_fedn import TINY_BACKBONE, detector, tiny
@@ -150,6 +152,14 @@ def test_stacks_of_any_size_give_the_same(detect, film, batch_size):
     assert_close(detect(film, faces="all", batch_size=batch_size, **EVERYTHING), expected)
 
 
+@pytest.mark.parametrize("landmarks", [0, 468])
+def test_any_number_of_threads_gives_the_same(film, landmarks):
+    detect = make_pipeline(num_landmarks=landmarks)
+    expected = detect(film, **EVERYTHING)
+    torch.set_num_threads(3)
+    assert_close(detect(film, **EVERYTHING), expected)
+
+
 def test_a_worker_process_gives_the_same(detect, film):
     assert detect([film], num_workers=1, **EVERYTHING)[0] == detect(film, **EVERYTHING)
 
@@ -157,23 +167,23 @@ def test_a_worker_process_gives_the_same(detect, film):
 @pytest.mark.parametrize("size", [1, 50, 333])
 def test_windows_on_the_way_give_what_one_pass_gives(monkeypatch, size):
     """1500 frames in steps, with gaps, through windows of 128 frames; and only what is still needed is kept."""
-    monkeypatch.setattr(pipeline_fedn, "_OWN_FRAMES", 128)
+    monkeypatch.setattr(passing_fedn, "OWN_FRAMES", 128)
     model = detector()
     features, mask = torch.randn(1500, 16), torch.rand(1500) > 0.1
     mask[:5], mask[5], mask[400:460], mask[-1] = False, True, False, True
-    face, kept = _Passing(3, 5, model.config.total_stride), 0
+    face, kept, pieces = PassingFace(3, 5, model.config.total_stride), 0, []
     for start in range(0, 1500, size):
         at = torch.arange(start, min(start + size, 1500))
         at = at[mask[at]]
         if len(at):
             rows = {"frame": at.numpy(), **{k: np.ones(len(at)) for k in ("confidence", "face_size_px", "fit")}}
             face.add(rows, {"frame_features": features[at]})
-        face.advance(model, ended=False)
+        pieces.append(face.advance(model, ended=False))
         kept = max(kept, sum(len(frames) for frames, _ in face.waiting))
     assert face.owned >= 1024
-    face.advance(model, ended=True)
+    pieces.append(face.advance(model, ended=True))
     plan = plan_windows(1500, 128, model.config.context_frames, model.config.total_stride)  # for the same order
-    streamed, whole = face.result(), model.detect_from_features(features, frame_mask=mask, windows=plan)
+    streamed, whole = join(pieces), model.detect_from_features(features, frame_mask=mask, windows=plan)
     assert kept <= 128 + 2 * model.config.context_frames + size
     assert torch.equal(streamed.mask, mask)
     torch.testing.assert_close(streamed.proposals.boundaries, whole.boundaries, atol=1e-4, rtol=0)
