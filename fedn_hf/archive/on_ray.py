@@ -3,14 +3,14 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..media_fedn import FednError
 from .processes import usable_cpus
 from .videos import Video
-from .worker import Job, Worker
+from .worker import Work
 
 # Only rows pass through it: a few hundred bytes for each video. Ray takes no less.
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -19,15 +19,15 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 class _Actor:
     """A `Worker` as Ray Data takes it: rows in, rows out, as JSON, which has one type whatever is missing in it."""
 
-    def __init__(self, job: Job):
-        self.worker = Worker(job)
+    def __init__(self, make: Callable[[], Work]):
+        self.worker = make()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"row": json.dumps(self.worker(Video(**json.loads(row["video"]))))}
 
 
 def run_on_ray(
-    videos: Sequence[Video], job: Job, workers: int | None = None, gpus_per_worker: float = 0.0
+    videos: Sequence[Video], make: Callable[[], Work], workers: int | None = None, gpus_per_worker: float = 0.0
 ) -> Iterator[dict[str, Any]]:
     """
     The rows of the videos, as they come. The cluster is that of the environment variable RAY_ADDRESS, or else this
@@ -38,6 +38,7 @@ def run_on_ray(
     lost is begun again elsewhere; see `Worker` for what ends its workers again and again.
 
     Args:
+        make: makes the worker of an actor: `functools.partial(Worker, job)`.
         workers: actors, a CPU each; as many as the cluster has CPUs if None.
         gpus_per_worker: part of a GPU for each, such as 0.125.
 
@@ -45,6 +46,7 @@ def run_on_ray(
         `FednError`: Ray is missing, there is no cluster at that address, or no actor can load the network.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
     except ImportError as error:
@@ -59,7 +61,7 @@ def run_on_ray(
         rows = [{"video": json.dumps(asdict(video))} for video in videos]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(make,),
             # One in flight: a second one would wait behind a long video while other actors have nothing to do.
             compute=ray.data.ActorPoolStrategy(size=min(size, len(rows)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,

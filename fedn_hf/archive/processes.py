@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..media_fedn import FednError
 from .videos import Video
-from .worker import Job, Worker
+from .worker import Work
 
 _MOST_EARLY_ENDS = 3
 
@@ -62,19 +62,18 @@ class _Member:
 
 class Processes:
     """
-    A `Crew` of processes, each with the network loaded once. One that ends is replaced. They end with this process,
-    however it ends.
+    A `Crew` of processes. One that ends is replaced. They end with this process, however it ends.
 
     Args:
-        job: what they do.
+        make: makes the worker of a process, by its number: `functools.partial(Worker, job)`.
         count: how many.
 
     Raises:
         `FednError`: from `wait`, where they end before they are ready: the network cannot be loaded.
     """
 
-    def __init__(self, job: Job, count: int):
-        self._job, self._early_ends = job, 0
+    def __init__(self, make: Callable[[int], Work], count: int):
+        self._make, self._early_ends = make, 0
         self._members = [self._start(number) for number in range(count)]
 
     def __enter__(self) -> "Processes":
@@ -89,7 +88,7 @@ class Processes:
     def _start(self, number: int) -> _Member:
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self._job, number, theirs), daemon=True)
+        process = context.Process(target=_serve, args=(self._make, number, theirs), daemon=True)
         process.start()
         theirs.close()  # so that the end of the process closes the pipe
         return _Member(process, mine, number)
@@ -135,12 +134,12 @@ class Processes:
         return self._start(member.number)
 
 
-def _serve(job: Job, number: int, connection: Connection) -> None:
+def _serve(make: Callable[[int], Work], number: int, connection: Connection) -> None:
     """What a worker process does: say that it is ready (None), and then a row for every video."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        worker = Worker(job, number)
+        worker = make(number)
     except FednError as error:
         connection.send(FednError(str(error)))
         return

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from ..media_fedn import FednError, MediaError
 from .store import MOST_ATTEMPTS, Archive
 from .videos import Video
 
+# What is done with a video, and gives its row.
+Work = Callable[[Video], dict[str, Any]]
 _PROVENANCE = ("fedn_hf", "model", "revision", "device", "torch")
 
 
@@ -153,4 +156,4 @@ def _reason(error: Exception, video: Video) -> str:
     return " ".join(words.split())
 
 
-__all__ = ["Files", "Job", "Worker", "failed"]
+__all__ = ["Files", "Job", "Work", "Worker", "failed"]

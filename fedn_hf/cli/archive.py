@@ -4,8 +4,9 @@ import os
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,7 +104,7 @@ def run(
         raise UsageError("--revision goes with --model, a name on the Hub; name one")
     part = _shard_of(shard)
 
-    from ..archive import Archive, Job, find_durations, longest_first, shard_of, write_tables
+    from ..archive import Archive, Job, Worker, find_durations, longest_first, shard_of, write_tables
     from ..archive.processes import usable_cpus
     from ..media_fedn import FednError
 
@@ -131,7 +132,7 @@ def run(
                     del ended[video.id]
             waiting = longest_first([video for video in wanted if video.id not in ended])
             if waiting:
-                with closing(_rows(engine, waiting, job, workers, gpus_per_worker)) as rows:
+                with closing(_rows(engine, waiting, partial(Worker, job), workers, gpus_per_worker)) as rows:
                     _follow(rows, wanted, ended)
             result = write_tables([store], store.folder)
     except FednError as error:
@@ -234,16 +235,16 @@ def _network(model: str | None, revision: str | None, settings: dict[str, Any]) 
 
 
 def _rows(
-    engine: str, waiting: Sequence, job, workers: int | None, gpus_per_worker: float
+    engine: str, waiting: Sequence, make: Callable, workers: int | None, gpus_per_worker: float
 ) -> Iterator[dict[str, Any]]:
     if engine == "ray":
         from ..archive.on_ray import run_on_ray
 
-        yield from run_on_ray(waiting, job, workers, gpus_per_worker)
+        yield from run_on_ray(waiting, make, workers, gpus_per_worker)
         return
     from ..archive.processes import Processes, hand_out, usable_cpus
 
-    with Processes(job, min(workers or usable_cpus(), len(waiting))) as crew:
+    with Processes(make, min(workers or usable_cpus(), len(waiting))) as crew:
         yield from hand_out(waiting, crew)
 
 
