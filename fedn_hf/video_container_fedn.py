@@ -31,32 +31,35 @@ class Container:
         threads: int,
         limits: MediaLimits,
         protocols: frozenset[str] = frozenset(),
+        device: str | None = None,
     ):
-        self.path, self.target, self.threads, self.limits, self.protocols = path, target, threads, limits, protocols
+        self.path, self.threads, self.limits, self.protocols, self.device = path, threads, limits, protocols, device
+        self.target = Pipe(target) if hasattr(target, "read") and not _can_seek(target) else target
         with self._open() as (container, stream):
             self._probe(container, stream)
 
     @contextmanager
     def _open(self):
         """The container and its first real video stream; every FFmpeg error on the way becomes a MediaError."""
-        target = self.target
-        if not isinstance(target, str):
-            try:
-                target.seek(0)
-            except (AttributeError, OSError, ValueError) as error:
-                raise MediaError(
-                    self.path, "the file object cannot seek; read it into bytes or save it to a file first"
-                ) from error
+        target, is_pipe = self.target, isinstance(self.target, Pipe)
+        if is_pipe:
+            if not target.rewind():
+                raise MediaError(self.path, "a pipe can be read only once; save it to a file first")
+        elif not isinstance(target, str):
             target = _View(target)
         options = {
-            "format_whitelist": ",".join(sorted(self.limits.formats)),
+            "format_whitelist": self.device or ",".join(sorted(self.limits.formats)),
             "protocol_whitelist": ",".join(sorted(self.protocols)),
             "max_pixels": str(self.limits.max_pixels),  # refused before a picture is allocated
         }
         try:
-            container = av.open(target, options=options, metadata_errors="replace", timeout=(30.0, 60.0))
+            # Whoever writes into a pipe may take a break.
+            patience = None if is_pipe else (30.0, 60.0)
+            container = av.open(
+                target, format=self.device, options=options, metadata_errors="replace", timeout=patience
+            )
         except (av.error.FFmpegError, OSError, TypeError, ValueError) as error:
-            raise MediaError(self.path, f"not a readable video ({words(error)})") from error
+            raise MediaError(self.path, f"not a readable video ({words(error)}){self._advice()}") from error
         with container:
             # Cover pictures are video streams too.
             streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
@@ -83,7 +86,8 @@ class Container:
         # AVI stores no presentation times, MPEG program streams only some: there a jump lands one cannot say where.
         kind = container.format.name
         self.timeless = kind == "avi" and context.has_b_frames
-        self.seeks_exactly = kind != "mpeg" and not self.timeless
+        self.seeks_exactly = kind != "mpeg" and not self.timeless and self.device is None
+        self.seeks_exactly &= not isinstance(self.target, Pipe)
         self.end_s, self.end_is_video = _declared_end_s(container, stream, self.zero)
         rate = stream.average_rate or stream.guessed_rate
         self.step_s = 1.0 / float(rate or 30)
@@ -92,7 +96,7 @@ class Container:
             frame = next(self._decode(container, stream), None)
         except (av.error.FFmpegError, DamagedError, ValueError) as error:
             limit = f"{words(error)}; frames of more than {self.limits.max_pixels} pixels are refused"
-            raise MediaError(self.path, f"no frame could be decoded ({limit})") from error
+            raise MediaError(self.path, f"no frame could be decoded ({limit}){self._advice()}") from error
         if frame is None:
             raise MediaError(self.path, "the video stream holds no frames")
         width, height = _square_pixels(frame, stream.sample_aspect_ratio)
@@ -112,6 +116,10 @@ class Container:
             num_frames=stream.frames or None,
             start_s=float(self.zero),
         )
+
+    def _advice(self) -> str:
+        is_pipe = isinstance(self.target, Pipe)
+        return "; through a pipe go MPEG-TS and Matroska, but no MP4 with its index at the end" if is_pipe else ""
 
     def frames(self, start_s: float) -> Iterator[Frame]:
         if start_s > self.first_s and self.seeks_exactly:
@@ -255,6 +263,41 @@ def _declared_end_s(container, stream, zero: Fraction) -> tuple[float | None, bo
     return None, False
 
 
+def _can_seek(file: Any) -> bool:
+    try:
+        file.seek(0)
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+class Pipe:
+    """
+    A file object that cannot seek, read as its content comes. What the first look has taken out of it is given once
+    more to the second, which then goes on; there is no third.
+    """
+
+    def __init__(self, file: Any):
+        # `read1` gives what is there; `read` would wait until there is as much as was asked for.
+        self.take, self.kept, self.looks = getattr(file, "read1", file.read), bytearray(), 0
+
+    def rewind(self) -> bool:
+        """Back to the begin; whether that is still possible."""
+        self.looks += 1
+        return self.looks <= 2
+
+    def read(self, size: int = -1) -> bytes:
+        if self.looks == 1:
+            chunk = self.take(size)
+            self.kept += chunk
+        elif self.kept:
+            chunk = bytes(self.kept[:size])
+            del self.kept[:size]
+        else:
+            chunk = self.take(size)
+        return chunk
+
+
 class _View:
     """A position of its own in a shared file object: two passes over one file do not disturb each other."""
 
@@ -276,4 +319,4 @@ class _View:
         return self.position
 
 
-__all__ = ["Container"]
+__all__ = ["Container", "Pipe"]

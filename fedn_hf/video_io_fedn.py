@@ -26,6 +26,7 @@ from .media_fedn import IMAGE_FORMATS, DamagedError, FednError, Frame, MediaErro
 from .video_container_fedn import Container
 
 BATCH_BYTES = 96 * 2**20
+_VIDEO4LINUX = 81  # number of the kind of device that cameras are on Linux
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
@@ -57,8 +58,8 @@ class VideoReader:
     """Streams any video as batches of RGB frames with true times.
 
     Args:
-        source: path of a video file or of a folder of images (natural order); `bytes`; a seekable binary file object;
-            uint8 array or tensor (T, H, W, 3) or (T, H, W); list of PIL images or arrays; an open torchcodec
+        source: path of a video file or of a folder of images (natural order); `bytes`; a binary file object; uint8
+            array or tensor (T, H, W, 3) or (T, H, W); list of PIL images or arrays; an open torchcodec
             `VideoDecoder` or decord `VideoReader`; with `allow_url` an http(s) URL.
         fps: rate in frames per second to resample to by time: each output tick shows the native frame whose
             presentation time is nearest. None gives every native frame once.
@@ -261,8 +262,14 @@ def _open_source(source: Any, native_fps: float | None, threads: int, limits: Me
             return _Frames(images, lambda image: _read_image(image, limits), _rate(name, native_fps), name, "images")
         if not path.exists():
             raise MediaError(name, "no such file or folder")
+        if path.is_fifo():
+            return Container(name, open(path, "rb"), threads, limits)
+        if path.is_char_device() and os.major(path.stat().st_rdev) == _VIDEO4LINUX:
+            return Container(name, name, threads, limits, device="v4l2")
         if not path.is_file():
-            raise MediaError(name, "neither a regular file nor a folder of images")
+            raise MediaError(
+                name, "neither a regular file, a pipe, a camera (Linux: /dev/video0) nor a folder of images"
+            )
         if path.stat().st_size == 0:
             raise MediaError(name, "the file is empty")
         return Container(name, f"file:{path.absolute()}", threads, limits, protocols=frozenset({"file"}))

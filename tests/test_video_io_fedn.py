@@ -201,16 +201,54 @@ def test_a_file_object_is_read_as_often_as_one_likes(tmp_path, suffix):
         assert pairs == [(0, 25), (8, 33), (16, 41), (24, 49), (32, 57)]
 
 
+@contextlib.contextmanager
+def piped(path, at_once=500):
+    """A pipe into which another thread writes a file, little by little."""
+
+    def write():
+        with contextlib.suppress(BrokenPipeError), open(path, "rb") as file, os.fdopen(writing, "wb", 0) as pipe:
+            while chunk := file.read(at_once):
+                pipe.write(chunk)
+
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    with os.fdopen(reading, "rb") as pipe:
+        yield pipe
+    thread.join()
+
+
+@pytest.mark.parametrize("name", ["h264.ts", "h264.mkv", "h264-fragments.mp4", "vp8.webm"])
+def test_pipes_are_read_as_files_are_and_once(clip, name):
+    """What the first look at a pipe takes out of it is not lost, nor does a pipe have to end before it is read."""
+    with piped(clip(name)) as pipe:
+        reader = VideoReader(pipe, fps=30, batch_size=8, start_s=0.5)
+        streamed = [(batch.time_s.tolist(), batch.frames) for batch in reader]
+        expected = [
+            (batch.time_s.tolist(), batch.frames)
+            for batch in VideoReader(clip(name), fps=30, batch_size=8, start_s=0.5)
+        ]
+        assert [times for times, _ in streamed] == [times for times, _ in expected]
+        assert all(torch.equal(one, other) for (_, one), (_, other) in zip(streamed, expected, strict=True))
+        with pytest.raises(MediaError, match="a pipe can be read only once"):
+            list(reader)
+
+
+def test_named_pipes(clip, tmp_path):
+    os.mkfifo(tmp_path / "camera")
+    content = Path(clip("h264.ts")).read_bytes()
+    writer = threading.Thread(target=(tmp_path / "camera").write_bytes, args=(content,), daemon=True)
+    writer.start()
+    assert read(tmp_path / "camera").seen == list(range(60))
+    writer.join()
+
+
 def test_file_objects_that_cannot_be_read(clip):
     class Pipe:
         def read(self, size=-1):
             return b""
 
-    reading, writing = os.pipe()
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        assert "cannot seek" in reason_of(pipe)
-    assert "cannot seek" in reason_of(Pipe())
+    assert "through a pipe go MPEG-TS and Matroska" in reason_of(Pipe())
     assert "expected bytes" in reason_of(io.StringIO("text")).lower()
     assert reason_of(io.BytesIO()) and reason_of(b"") and reason_of(b"garbage" * 1000)
     assert "not a video" in reason_of(42)
@@ -250,7 +288,7 @@ def test_strings_that_are_no_local_files_are_refused(clip, tmp_path):
     for source in (f"file:{path}", f"concat:{path}|{path}", "pipe:0", str(tmp_path / "missing.mp4")):
         assert "no such file" in reason_of(source)
     assert "no images" in reason_of(tmp_path, native_fps=5)
-    assert "regular file" in reason_of("/dev/zero")
+    assert "neither a regular file, a pipe, a camera" in reason_of("/dev/zero")
 
 
 def test_urls_are_read_where_they_are_allowed(clip):
