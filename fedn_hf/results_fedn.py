@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from .files_fedn import replacing
 from .media_fedn import FednError
@@ -22,6 +22,7 @@ from .postprocessing_fedn import FednIntervals, FednProposals, find_intervals, t
 
 # Version of the data that `describe` gives and of the raw files; raised when a reader must know.
 SCHEMA = 1
+MAX_BYTES = 4 * 2**30  # of a raw file; a day of video with several faces has a tenth of it
 _COVERAGE = ("mask", "confidence", "face_size_px", "fit")
 
 
@@ -222,6 +223,12 @@ class FednDetections:
 
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file, which `load` reads."""
+        content = self.to_bytes()
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)  # the library's own writer hides the file from everybody else
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
         tensors = {"time_s": self.time_s, "native_frame": self.native_frame}
         for place, face in enumerate(self.faces):
             tensors |= {f"{place}.proposals.{name}": values for name, values in face.proposals.to_dict().items()}
@@ -230,9 +237,7 @@ class FednDetections:
         facts["faces"] = [{"face_id": face.face_id, "first_frame": face.first_frame} for face in self.faces]
         # One entry: the library writes several in an order that changes from time to time.
         metadata = {"fedn_detections": json.dumps({"schema": SCHEMA, **facts})}
-        content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(content)  # the library's own writer hides the file from everybody else
+        return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "FednDetections":
@@ -243,12 +248,28 @@ class FednDetections:
             `FednError`: no such file, another kind of file, or a damaged one.
         """
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
-            facts = dict(json.loads(metadata["fedn_detections"]))
+            if Path(path).stat().st_size > MAX_BYTES:
+                raise FednError(f"{path}: larger than the {MAX_BYTES} bytes that are read")
+            content = Path(path).read_bytes()
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "not a file of raw detections"
+            raise FednError(f"{path}: {reason}; `fedn detect --save-raw` writes them") from error
+        return cls.from_bytes(content, path)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str | Path = "<bytes>") -> "FednDetections":
+        """
+        From what `to_bytes` gave; `name` is for messages.
+
+        Raises:
+            `FednError`: other bytes, or damaged ones.
+        """
+        try:
+            tensors = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            facts = dict(json.loads(header["__metadata__"]["fedn_detections"]))
             if facts.pop("schema") > SCHEMA:
-                raise FednError(f"{path}: written by a newer version of fedn_hf; install that to read it")
+                raise FednError(f"{name}: written by a newer version of fedn_hf; install that to read it")
             faces = []
             for place, known in enumerate(facts.pop("faces")):
                 mine = {
@@ -257,9 +278,8 @@ class FednDetections:
                 }
                 faces.append(FaceDetections(**known, proposals=FednProposals(**mine["proposals"]), **mine["coverage"]))
             return cls(**facts, time_s=tensors["time_s"], native_frame=tensors["native_frame"], faces=faces)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else "not a file of raw detections"
-            raise FednError(f"{path}: {reason}; `fedn detect --save-raw` writes them") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise FednError(f"{name}: not a file of raw detections; `fedn detect --save-raw` writes them") from error
 
 
 def check_settings(

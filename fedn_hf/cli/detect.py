@@ -1,5 +1,8 @@
 """`fedn detect` and `fedn postprocess`: from videos, or from what the network said about them, to expressions."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +35,7 @@ def detect(
     faces: options.Faces = "largest",
     fps: options.Fps = None,
     allow_url: options.AllowUrl = False,
+    sandbox: options.Sandbox = False,
     score_threshold: options.ScoreThreshold = None,
     types: options.Types = None,
     labels: options.Labels = None,
@@ -63,12 +67,7 @@ def detect(
         raise UsageError("--revision goes with --model, a name on the Hub; name one")
     marked = None if truth is None else read_truth(truth, items)
     results = Results.of(out, formats, save_raw)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    pipeline = _load(model, revision, device)
-    _check_names(pipeline, settings)
+    detector = _detector(model, revision, device, threads, sandbox, settings)
     if model is None:
         from ..pipeline_fedn import DEFAULT_NAME
 
@@ -80,13 +79,14 @@ def detect(
         results.check_free(item, source)
         if skip_existing and all(path.exists() for path in results.paths(item)):
             return [f"{item.source}: skipped, its results are there"]
-        raw = pipeline(item.source, return_raw=True, hook=hook, **reading)
+        raw = detect_in(item.source, hook=hook, **reading)
         raw.provenance["source"] = source
         annotation = _finish(item, raw, settings, results)
         said = describe_annotation(annotation)
         return said if marked is None else [*said, *beside(annotation, marked, truth)]
 
-    go_through(items, work, results)
+    with detector as detect_in:
+        go_through(items, work, results)
 
 
 def postprocess(
@@ -150,6 +150,34 @@ def _check_fps(items: list[Item], fps: float | None) -> None:
         raise UsageError(f"{images[0].source}: images carry no times; give their frames per second with --fps")
     if fps is not None and not images:
         raise UsageError("--fps is for folders of images; videos carry their own times, so leave it out")
+
+
+def _detector(
+    model: str | None,
+    revision: str | None,
+    device: str | None,
+    threads: int | None,
+    sandbox: bool,
+    settings: dict[str, Any],
+) -> AbstractContextManager[Callable]:
+    """What takes a video and gives `FednDetections`, in this process or in one of its own."""
+    if sandbox:
+        from ..media_fedn import FednError
+        from ..sandbox import Sandbox
+
+        try:
+            detector = Sandbox(model, revision=revision, device=device, threads=threads)
+        except FednError as error:
+            raise UsageError(str(error)) from error
+        options.check_names(settings, detector.types, detector.labels)
+        return detector
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    pipeline = _load(model, revision, device)
+    _check_names(pipeline, settings)
+    return nullcontext(partial(pipeline, return_raw=True))
 
 
 def _load(model: str | Path | None, revision: str | None, device: str | None):

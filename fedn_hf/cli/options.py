@@ -47,6 +47,14 @@ Fps = Annotated[
     float | None, typer.Option(metavar="RATE", help="Frames per second of a folder of images.", rich_help_panel=_INPUT)
 ]
 AllowUrl = Annotated[bool, typer.Option("--allow-url", help="Open http(s) addresses.", rich_help_panel=_INPUT)]
+Sandbox = Annotated[
+    bool,
+    typer.Option(
+        "--sandbox",
+        help="Read each video in a process of its own, with limits: for files from strangers.",
+        rich_help_panel=_INPUT,
+    ),
+]
 ScoreThreshold = Annotated[
     float | None,
     typer.Option(
@@ -194,6 +202,7 @@ __all__ = [
     "Model",
     "Out",
     "Revision",
+    "Sandbox",
     "SaveRaw",
     "ScoreThreshold",
     "SkipExisting",
