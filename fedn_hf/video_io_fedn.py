@@ -60,7 +60,8 @@ class VideoReader:
     Args:
         source: path of a video file or of a folder of images (natural order); `bytes`; a binary file object; uint8
             array or tensor (T, H, W, 3) or (T, H, W); list of PIL images or arrays; an open torchcodec
-            `VideoDecoder` or decord `VideoReader`; with `allow_url` an http(s) URL.
+            `VideoDecoder` or decord `VideoReader`; with `allow_url` an http(s) URL. What comes in as it happens is
+            read once: a file object that cannot seek, a named pipe, a camera (Linux: /dev/video0).
         fps: rate in frames per second to resample to by time: each output tick shows the native frame whose
             presentation time is nearest. None gives every native frame once.
         start_s, end_s: part to read, in seconds on the player's clock, end excluded. Ticks and frame numbers are the

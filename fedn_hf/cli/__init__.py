@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ..version import __version__
 from .archive import archive
+from .benchmark import benchmark
 from .cache import cache
 from .checkpoints import pull, push
 from .detect import detect, postprocess
@@ -96,6 +97,7 @@ for _command in (
     evaluate,
     agreement,
     doctor,
+    benchmark,
     push,
     pull,
 ):

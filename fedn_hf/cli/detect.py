@@ -12,7 +12,15 @@ from ..version import __version__
 from . import options
 from .batch import Results, go_through, source_of
 from .inputs import Item, find_raw, find_videos, is_image_folder
-from .terminal import UsageError, describe_annotation, say, show_download_bars_to_people
+from .terminal import (
+    SOME_FAILED,
+    UsageError,
+    clock,
+    describe_annotation,
+    say,
+    say_error,
+    show_download_bars_to_people,
+)
 from .truth import beside, read_truth
 
 
@@ -21,7 +29,7 @@ def detect(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Video files, folders of videos, folders of images, globs in quotes.",
+            help="Video files, folders of videos, folders of images, globs in quotes; - for a pipe.",
             show_default=False,
         ),
     ],
@@ -46,6 +54,7 @@ def detect(
     save_raw: options.SaveRaw = False,
     skip_existing: options.SkipExisting = False,
     truth: options.Truth = None,
+    follow: options.Follow = False,
 ) -> None:
     """Find the expressions in videos: when each happens, of which type it is, and the label coders would give it.
 
@@ -55,6 +64,7 @@ def detect(
       fedn detect interview.mp4 --start 1:30 --end 2:00 --truth coded.csv
       fedn detect recordings/ --model my-checkpoint -o results/ --save-raw
       fedn detect "data/*/cam1.mp4" -o results/ --format json,eaf,png
+      ffmpeg -i rtsp://camera -f mpegts - | fedn detect - --follow
     """
     reading = options.reading_of(faces, start, end, fps)
     settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
@@ -66,6 +76,11 @@ def detect(
     if revision is not None and model is None:
         raise UsageError("--revision goes with --model, a name on the Hub; name one")
     marked = None if truth is None else read_truth(truth, items)
+    if follow:
+        _check_follow(items, {"-o": out, "--truth": truth, "--sandbox": sandbox})
+        with _detector(model, revision, device, threads, sandbox, settings) as detect_in:
+            _follow(detect_in.func, items[0], {**reading, **settings, "batch_size": batch_size or 1})
+        return
     results = Results.of(out, formats, save_raw)
     detector = _detector(model, revision, device, threads, sandbox, settings)
     if model is None:
@@ -128,6 +143,30 @@ def postprocess(
     go_through(items, work, results)
 
 
+def _check_follow(items: list[Item], others: dict[str, Any]) -> None:
+    if len(items) > 1:
+        raise UsageError(f"--follow goes with one video, got {len(items)}")
+    if given := [option for option, value in others.items() if value]:
+        raise UsageError(f"--follow prints, and does no more; leave {given[0]} out")
+
+
+def _follow(pipeline, item: Item, settings: dict[str, Any]) -> None:
+    """Print the expressions of a video while it comes in."""
+    from ..media_fedn import FednError
+
+    say_error(
+        f"Expressions are told at most {pipeline.latency_s:.0f} s of video after they, and any they overlap, end."
+    )
+    try:
+        for event in pipeline.stream(item.source, **settings):
+            times = "  ".join(clock(event[f"{name}_s"]) for name in ("onset", "apex", "offset"))
+            kind = event["type"].removesuffix("-expression")
+            say(f"{times}  {kind}  {event['label'] or '-':10}  {event['score']:.3f}  face {event['face_id']}")
+    except FednError as error:
+        say_error(f"error: {error}")
+        raise typer.Exit(SOME_FAILED) from None
+
+
 def _finish(item: Item, raw, settings: dict[str, Any], results: Results):
     """From what the network said to an `ExpressionAnnotation`, and to files."""
     from ..annotation import ExpressionAnnotation
@@ -181,6 +220,7 @@ def _detector(
 
 
 def _load(model: str | Path | None, revision: str | None, device: str | None):
+    """The pipeline of a checkpoint, with nothing said but errors."""
     import logging
 
     import transformers

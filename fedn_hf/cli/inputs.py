@@ -86,6 +86,7 @@ def _found(arguments: list[str], in_folder: Callable[[str], list[str]], what: st
 def _expand(argument: str, in_folder: Callable[[str], list[str]], what: str) -> list[_Found]:
     if is_url(argument):
         return [_Found(argument)]
+    argument = "/dev/stdin" if argument == "-" else argument
     path = argument if os.path.exists(argument) else os.path.expanduser(argument)
     if os.path.isdir(path):
         inside = in_folder(path)

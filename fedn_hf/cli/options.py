@@ -55,6 +55,14 @@ Sandbox = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        help="Print each expression as soon as nothing to come can change it: of long and of live videos.",
+        rich_help_panel=_REPORT,
+    ),
+]
 ScoreThreshold = Annotated[
     float | None,
     typer.Option(
@@ -194,6 +202,7 @@ __all__ = [
     "Device",
     "End",
     "Faces",
+    "Follow",
     "Formats",
     "Fps",
     "Labels",
