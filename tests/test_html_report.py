@@ -130,10 +130,10 @@ def test_a_video_that_cannot_be_read_costs_its_faces_and_nothing_else(tmp_path):
     assert "Its faces cannot be shown" in said and "surprise" in said
 
 
-def test_twenty_videos_and_thousands_of_events_stay_a_page_that_opens(tmp_path):
-    videos = [replace(recording(150, 600.0, i), video={"path": f"p{i}.mp4", "duration_s": 600.0}) for i in range(20)]
+def test_hours_and_thousands_of_events_stay_a_page_that_opens(tmp_path):
+    videos = [replace(recording(150, 600.0, i), video={"path": f"p{i}.mp4", "duration_s": 600.0}) for i in range(5)]
     write_report(videos, tmp_path / "a.html")
-    assert (tmp_path / "a.html").stat().st_size < 4e6
+    assert (tmp_path / "a.html").stat().st_size < 1e6  # of which each video has a seventh
     write_report([recording()], tmp_path / "b.html")
     assert (tmp_path / "b.html").stat().st_size < 1e6
     assert "The first 500 of 5000" in words((tmp_path / "b.html").read_text())

@@ -1,9 +1,5 @@
 """The network: it learns, moves with its input, and nothing that must not has a say in its results."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForObjectDetection
@@ -127,7 +123,7 @@ def test_the_cascade_finds_the_same(learnt):
     joint, features, labels = learnt
     changes = {"dropout": 0.0, "temporal_difference": False, "use_intensity_head": False, "heads": "recognition"}
     config = tiny(feature_size=24, hidden_size=64, num_head_layers=1, **changes)
-    recogniser = fit(FednForFacialExpressionDetection(config), features, labels, 80)
+    recogniser = fit(FednForFacialExpressionDetection(config), features, labels, 50)
     spotted = joint.detect_from_features(features[0])
     found = find_intervals(
         spotted, fps=30, score_threshold=0.5, recognition=recogniser.detect_from_features(features[0])
@@ -340,30 +336,6 @@ def test_saved_and_loaded_again_says_the_same(tmp_path):
     again = FednForFacialExpressionDetection.from_pretrained(tmp_path).eval()
     assert again.loss_normalizer == 7.0
     assert (again(frame_features=features).logits == model(frame_features=features).logits).all()
-
-
-def test_runs_as_remote_code_without_the_package(tmp_path):
-    """A checkpoint carries its code: it loads where fedn_hf is not installed."""
-    detector().save_pretrained(tmp_path / "checkpoint")
-    code = """
-import sys
-sys.path = [p for p in sys.path if p not in ("", sys.argv[2])]
-sys.modules["fedn_hf"] = None
-from transformers import AutoModelForObjectDetection
-import torch
-model = AutoModelForObjectDetection.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
-print(type(model).__module__.split(".")[0], *model(frame_features=torch.randn(1, 64, 16)).confidence.shape)
-"""
-    environment = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
-    root = str(Path(__file__).parents[1])
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "checkpoint"), root],
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", **environment},
-        cwd=tmp_path,
-    )
-    assert run.stdout.split() == ["transformers_modules", "1", "180"], run.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
