@@ -120,7 +120,7 @@ def find_problems(output: str | Path) -> list[str]:
     output, problems = Path(output), []
     settings, _ = read_settings(output)
     for path in sorted((output / _HIDDEN).glob("video-*.json"), key=lambda path: natural_key(path.name)):
-        done = json.loads(path.read_text("utf-8"))
+        done = _record(path)
         file = output / done["file"]
         if not file.exists():
             problems.append(f"{done['file']}: is missing")
@@ -144,8 +144,26 @@ def read_settings(output: Path) -> tuple[dict, Licence]:
     path = output / _HIDDEN / "settings.json"
     if not path.exists():
         raise CorpusError(f"{output}: no conversion lies here; make one with python -m dataset_scripts.convert")
-    settings = json.loads(path.read_text("utf-8"))
+    settings = _read_json(path, {"corpus": str, "to": str, "encode": str})
+    if settings["corpus"] not in CORPORA:
+        raise CorpusError(f"{path}: of a corpus that there is not; it is damaged, convert into another folder")
     return settings, CORPORA[settings["corpus"]].licence
+
+
+def _record(path: Path) -> dict:
+    """What is known of a video that was written."""
+    names = {"identity": str, "file": str, "sha256": str, "num_frames": int, "bytes": int}
+    return _read_json(path, {**names, "frames_sha256": str | None})
+
+
+def _read_json(path: Path, names: dict[str, type]) -> dict:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if all(isinstance(found[name], kind) for name, kind in names.items()):
+            return found
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise CorpusError(f"{path}: is damaged; delete it and run the same command again")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,7 +268,7 @@ def _identity(clip: Clip, images: list[Path] | None, with_row: bool) -> str:
 def _is_done(record: Path, output: Path, identity: str) -> bool:
     if not record.exists():
         return False
-    done = json.loads(record.read_text("utf-8"))
+    done = _record(record)
     file = output / done["file"]
     return done["identity"] == identity and file.exists() and file.stat().st_size == done["bytes"]
 
@@ -291,11 +309,11 @@ def _finish(output: Path, settings: dict, licence: Licence, clips: list[Clip], l
     files = {}
     for clip in clips:
         record = output / _HIDDEN / f"video-{slug(clip.video_id)}.json"
-        files[clip.video_id] = json.loads(record.read_text("utf-8"))["file"]
+        files[clip.video_id] = _record(record)["file"]
     known = {record.stem for record in (output / _HIDDEN).glob("video-*.json")}
     for stem in known - {f"video-{slug(clip.video_id)}" for clip in clips}:  # a video the corpus no longer has
         record = output / _HIDDEN / f"{stem}.json"
-        (output / json.loads(record.read_text("utf-8"))["file"]).unlink(missing_ok=True)
+        (output / _record(record)["file"]).unlink(missing_ok=True)
         record.unlink()
     if settings["to"] == "videofolder":
         lines = [json.dumps({"file_name": files[row["video_id"]], **row}, ensure_ascii=False) for row in rows]

@@ -107,7 +107,7 @@ def read_arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield name, np.asarray(array, np.float32)
     except CorpusError:
         raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CorpusError(f"{path}: features could not be read ({error})") from error
 
 

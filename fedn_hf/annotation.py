@@ -29,6 +29,7 @@ _MOMENTS = ("onset", "apex", "offset")
 # Numbers beyond it are damage: of seconds more than thirty thousand years, of frames more than a thousand at 1000/s.
 _LARGEST = 1e12
 _SHOWN_ROWS = 30
+_DEEPEST = 30  # lists in lists; what copies and writes facts ends at some hundreds
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ class ExpressionAnnotation:
         for name, kind in (("video", Mapping), ("provenance", Mapping)):
             if not isinstance(getattr(self, name), kind):
                 raise AnnotationError(f"{name} must be a dict, got {_quoted(getattr(self, name))}")
+            if _is_deeper(getattr(self, name), _DEEPEST):
+                raise AnnotationError(f"{name} must not be nested more than {_DEEPEST} times")
         if not isinstance(self.video.get("path"), str):
             raise AnnotationError(f'video must say its "path", got {_quoted(dict(self.video))}')
         for name in ("intervals", "coverage", "curves", "labels", "types"):
@@ -484,6 +487,14 @@ def _joined(first: ExpressionInterval, second: ExpressionInterval) -> Expression
     if len(known) < 2:
         frames = {"onset_frame": None, "offset_frame": None, "apex_frame": None}
     return replace(surest, onset_s=first.onset_s, offset_s=last.offset_s, **frames)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and dicts lie in each other more often than that."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return False
+    inside = value.values() if isinstance(value, Mapping) else value
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inside)
 
 
 def _check_coverage(row: Any) -> None:

@@ -2,8 +2,9 @@
 
 import copy
 import itertools
+import math
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -53,6 +54,25 @@ _POSITIVE = (
     "attention_window",
     "temporal_difference_frames",
 )
+# What anybody could want, and more: a configuration that asks for more is damaged or hostile, and building its network
+# would fill the memory before anything else goes wrong.
+_LARGEST = {
+    "image_size": 4096,
+    "frame_rate": 10_000,
+    "window_size": 2**16,
+    "frame_chunk_size": 2**16,
+    "feature_size": 2**16,
+    "num_landmarks": 2**16,
+    "temporal_difference_frames": 2**16,
+    "hidden_size": 4096,
+    "num_attention_heads": 4096,
+    "segment_length": 4096,
+    "segment_stride": 4096,
+    "attention_window": 2**16,
+    "num_head_layers": 64,
+}
+_MOST_LEVELS, _MOST_ANCHORS, _MOST_LABELS = 12, 64, 10_000
+_LARGEST_IN_BACKBONE, _LONGEST_IN_BACKBONE, _DEEPEST_BACKBONE = 2**20, 10_000, 1000
 _NOT_NEGATIVE = (
     "feature_size",
     "num_landmarks",
@@ -267,13 +287,19 @@ class FednConfig(PreTrainedConfig):
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         if isinstance(self.backbone_config, dict):
             kind = self.backbone_config.get("model_type", "resnet")
-            if kind not in CONFIG_MAPPING:
+            if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
                 raise ValueError(f"backbone_config must name a model_type of the library, got {kind!r}")
+            _check_backbone(self.backbone_config)
             self.backbone_config = CONFIG_MAPPING[kind].from_dict(self.backbone_config)
         # JSON has no tuples; lists everywhere make a configuration equal to its reloaded self.
-        self.regression_ranges = [[float(end) for end in pair] for pair in self.regression_ranges]
-        self.anchor_ratios = [float(ratio) for ratio in self.anchor_ratios]
-        self.expression_types = list(self.expression_types)
+        try:
+            self.regression_ranges = [[float(end) for end in pair] for pair in self.regression_ranges]
+            self.anchor_ratios = [float(ratio) for ratio in self.anchor_ratios]
+            self.expression_types = list(self.expression_types)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(
+                f"regression_ranges, anchor_ratios or expression_types are no such lists: {error}"
+            ) from None
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -339,6 +365,12 @@ class FednConfig(PreTrainedConfig):
 
     def validate_frames(self):
         """Numbers of the right sign, and strides that divide."""
+        for name in (*_POSITIVE, *_NOT_NEGATIVE):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
+        for name, largest in _LARGEST.items():
+            if getattr(self, name) > largest:
+                raise ValueError(f"{name} must not be above {largest}, got {getattr(self, name)}")
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -373,7 +405,12 @@ class FednConfig(PreTrainedConfig):
             raise ValueError(f"regression_ranges must be two or more pairs 0 <= low < high, got {ranges}")
         if ranges[0][0] != 0 or any(low[1] != high[0] for low, high in itertools.pairwise(ranges)):
             raise ValueError(f"regression_ranges must start at 0 and each begin where the last one ends, got {ranges}")
-        if not self.anchor_ratios or min(self.anchor_ratios) <= 0:
+        if len(ranges) > _MOST_LEVELS or len(self.anchor_ratios) > _MOST_ANCHORS:
+            raise ValueError(
+                f"there may be {_MOST_LEVELS} levels and {_MOST_ANCHORS} anchors at most, got {len(ranges)} and "
+                f"{len(self.anchor_ratios)}"
+            )
+        if not self.anchor_ratios or not all(0 < ratio < math.inf for ratio in self.anchor_ratios):
             raise ValueError(f"anchor_ratios must be one or more positive numbers, got {self.anchor_ratios}")
 
     def validate_labels(self):
@@ -382,6 +419,8 @@ class FednConfig(PreTrainedConfig):
             raise ValueError(f"expression_types must be two different names, got {self.expression_types}")
         if self.id2label is None or sorted(self.id2label) != list(range(len(self.id2label))) or not self.id2label:
             raise ValueError(f"id2label must number its labels from 0 without gaps, got {self.id2label}")
+        if len(self.id2label) > _MOST_LABELS:
+            raise ValueError(f"there may be {_MOST_LABELS} labels at most, got {len(self.id2label)}")
         for name, count in (("type_class_weights", 2), ("label_class_weights", len(self.id2label))):
             weights = getattr(self, name)
             if weights is not None and (len(weights) != count or min(weights) < 0):
@@ -399,6 +438,24 @@ class FednConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.min_visible_fraction < 1:  # an event belongs to a window that holds more than this of it
             raise ValueError(f"min_visible_fraction must be at least 0 and below 1, got {self.min_visible_fraction}")
+
+
+def _check_backbone(values: Any, name: str = "backbone_config") -> None:
+    """Raise a `ValueError` for sizes that no backbone has, whatever fields its own configuration knows."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _check_backbone(value, f"{name}.{key}")
+        return
+    if isinstance(values, (list, tuple)):
+        if len(values) > _LONGEST_IN_BACKBONE:
+            raise ValueError(f"{name} must not hold more than {_LONGEST_IN_BACKBONE} values, got {len(values)}")
+        for value in values:
+            _check_backbone(value, name)
+        return
+    counts_layers = any(word in name.rpartition(".")[2] for word in ("layers", "depth", "stages", "blocks"))
+    largest = _DEEPEST_BACKBONE if counts_layers else _LARGEST_IN_BACKBONE
+    if isinstance(values, (int, float)) and not -largest <= values <= largest:
+        raise ValueError(f"{name} must not be above {largest}, got {values}")
 
 
 __all__ = ["FednConfig"]

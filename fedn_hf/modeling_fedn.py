@@ -37,6 +37,8 @@ from .postprocessing_fedn import MASKED_LOGIT, FednProposals, FednWindow, owned_
 _PRIOR_LOGIT = -math.log(99)
 # Number of positives per batch that is assumed before any has been counted.
 _INITIAL_NORMALIZER = 100.0
+# Four gigabytes in single precision; the largest preset has a hundredth of it.
+_MOST_PARAMETERS = 10**9
 # Frames that a window of a long sequence owns, 68 seconds: large against the context, small in memory.
 _OWN_FRAMES = 2048
 _RAW_OUTPUTS = ("boundaries", "confidence", "type_logits", "logits", "intensity")
@@ -152,6 +154,15 @@ class FednPreTrainedModel(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
         if config.backbone_config is None:
             self.main_input_name = "frame_features"
+
+    def post_init(self):
+        """`from_pretrained` first builds a network without memory for weights: what asks for too much ends here."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        if count > _MOST_PARAMETERS:
+            raise ValueError(
+                f"the configuration asks for {count} parameters, the most there may be is {_MOST_PARAMETERS}"
+            )
+        super().post_init()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):

@@ -277,9 +277,43 @@ class FednDetections:
                     for kind in ("proposals", "coverage")
                 }
                 faces.append(FaceDetections(**known, proposals=FednProposals(**mine["proposals"]), **mine["coverage"]))
-            return cls(**facts, time_s=tensors["time_s"], native_frame=tensors["native_frame"], faces=faces)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            found = cls(**facts, time_s=tensors["time_s"], native_frame=tensors["native_frame"], faces=faces)
+            _check(found)
+            return found
+        except (SafetensorError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise FednError(f"{name}: not a file of raw detections; `fedn detect --save-raw` writes them") from error
+
+
+def _check(found: FednDetections) -> None:
+    """Raise a `ValueError` for parts of a file that do not go together: nothing that follows would find them."""
+    texts = [found.video.get("path", ""), *found.labels, *found.types]
+    score, facts = found.score_threshold, (found.video, found.provenance)
+    if len(found.types) != 2 or not all(isinstance(text, str) for text in texts) or not isinstance(score, Real):
+        raise ValueError("names or thresholds of another kind")
+    if not all(isinstance(one, dict) for one in facts) or len(json.dumps(facts)) > 2**20:
+        raise ValueError("facts of another kind")
+    count, times = len(found.native_frame), found.time_s
+    if found.native_frame.dtype != torch.int64 or not times.is_floating_point() or times.shape != (count,):
+        raise ValueError("tables of times of another kind")
+    if not times.isfinite().all() or (times.diff() < 0).any() or (found.native_frame < 0).any():
+        raise ValueError("times that are none")
+    for face in found.faces:
+        proposals, frames = face.proposals.to_dict(), len(face.mask)
+        if (
+            not isinstance(face.face_id, int)
+            or not 0 <= face.first_frame <= count - frames
+            or face.mask.dtype != torch.bool
+        ):
+            raise ValueError("a face outside of the video")
+        if int(proposals["num_frames"]) != frames or not {"confidence", "type_logits"} <= proposals.keys():
+            raise ValueError("proposals of other frames, or without scores")
+        each = len(proposals["boundaries"])
+        shapes = {"boundaries": (each, 2), "num_frames": (), "confidence": (each,), "type_logits": (each, 2)}
+        shapes |= {"logits": (each, len(found.labels)), "intensity": (frames,)}
+        known = [(values, shapes[name]) for name, values in proposals.items()]
+        known += [(getattr(face, name), (frames,)) for name in _COVERAGE]
+        if any(values.shape != shape or not values.isfinite().all() for values, shape in known):
+            raise ValueError("tensors of other shapes, or numbers that are none")
 
 
 def check_settings(

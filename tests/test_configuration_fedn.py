@@ -60,6 +60,11 @@ def test_any_backbone():
         ({"heads": "both"}, "both"),
         ({"image_size": "112"}, "'112'"),
         ({"frame_rate": 0}, "frame_rate must be positive, got 0"),
+        ({"frame_rate": float("nan")}, "frame_rate must be a finite number, got nan"),
+        ({"hidden_size": 10**9}, "hidden_size must not be above 4096, got 1000000000"),
+        ({"num_head_layers": 10**9}, "num_head_layers must not be above 64, got 1000000000"),
+        ({"regression_ranges": [[n, n + 1] for n in range(10**4)]}, "12 levels"),
+        ({"anchor_ratios": [1.0, float("inf")]}, "positive numbers, got"),
         ({"num_landmarks": -1}, "got -1"),
         ({"regression_ranges": [[0, 8], [9, 32]]}, r"\[9.0, 32.0\]"),
         ({"regression_ranges": [[0, 8]]}, "two or more"),
@@ -76,6 +81,14 @@ def test_any_backbone():
 def test_what_does_not_fit_is_refused(changes, quoted):
     with pytest.raises(StrictDataclassError, match=quoted):
         FednConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    "field, value", [("hidden_sizes", [10**9]), ("depths", [10**7]), ("embedding_size", -(10**9))]
+)
+def test_a_backbone_of_absurd_size_is_refused(field, value):
+    with pytest.raises(ValueError, match=rf"backbone_config.{field} must not be above"):
+        FednConfig(backbone_config={"model_type": "resnet", field: value})
 
 
 def test_an_unknown_backbone_is_refused():

@@ -436,10 +436,11 @@ class _Entry:
         """The JSON; what is wrong with it; or `None` if there is none."""
         try:
             facts = json.loads(self.path.with_suffix(".json").read_bytes())
-            return facts if isinstance(facts["frames"], int) and isinstance(facts["sha256"], str) else "no hash"
+            is_whole = {"video", "truncated_at_s", "key"} <= facts.keys() and isinstance(facts["frames"], int)
+            return facts if is_whole and isinstance(facts["sha256"], str) else "its JSON lacks something"
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "its JSON cannot be read"
 
     def read(self) -> VideoFeatures | str | None:

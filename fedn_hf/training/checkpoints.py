@@ -181,8 +181,10 @@ class Checkpoints:
         """The state of a checkpoint, if it is of the same facts; raises as `resume`."""
         try:
             told = json.loads((path / "state.json").read_text("utf-8"))
-            state, facts, version = TrainingState(**told["state"]), told["facts"], told["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            state, facts, version = TrainingState(**told["state"]), dict(told["facts"]), told["format"]
+            if not all(step is None or type(step) is int for step in (state.step, state.best_step)):
+                raise ValueError(f"steps are whole numbers, not {state.step!r} and {state.best_step!r}")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(
                 f"{path}: damaged ({error}); remove this folder to go on from the one before"
             ) from error

@@ -1,0 +1,78 @@
+"""A few mutated files for each reader, and what was a fault once; `make fuzz` takes 10,000 for each."""
+
+import struct
+
+import pytest
+
+from fedn_hf import ExpressionAnnotation, FednError
+from fedn_hf.results_fedn import FednDetections
+from tests.fuzz.harness import fuzz, show
+from tests.fuzz.readers import READERS
+
+QUICK = sorted(READERS.keys() - {"checkpoint", "checkpoint-check", "conversion"})  # these take long to begin
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_no_reader_crashes_hangs_or_does_more_than_read(name):
+    report = fuzz(name, inputs=25)
+    assert report.inputs and not report.faults, show(report)
+
+
+def test_the_watch_sees_what_it_should(tmp_path, monkeypatch):
+    """A reader with every fault there is."""
+    import os
+    import signal
+    import socket
+    from dataclasses import replace
+
+    def bad(path):
+        match path.read_bytes()[0] % 5 if path.stat().st_size and path.read_bytes()[0] != ord("[") else None:
+            case 0:
+                raise KeyError("unexpected")
+            case 1:
+                (tmp_path / "outside").write_text("")
+            case 2:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case 3:
+                socket.socket().connect_ex(("127.0.0.1", 9))
+                with socket.socket() as one:
+                    one.connect(("127.0.0.1", 9))
+            case 4:
+                (path.parent / "left").write_text("")
+
+    seed = replace(READERS["json"], make=lambda folder: [_seed(folder)], read=bad, mutate=(_any_byte,))
+    monkeypatch.setitem(READERS, "bad", seed)
+    told = show(fuzz("bad", inputs=60))
+    for words in ("KeyError", "outside", "SIGSEGV", "socket.connect", "leaves or removes files"):
+        assert words in told
+
+
+def _seed(folder):
+    (folder / "seed.json").write_text("[]")
+    return folder / "seed.json"
+
+
+def _any_byte(data, chance, others):
+    return bytes([chance.randrange(256)])
+
+
+def test_facts_that_are_nested_without_end_are_refused():
+    deep = []
+    for _ in range(500):
+        deep = [deep]
+    with pytest.raises(FednError, match="nested more than 30 times"):
+        ExpressionAnnotation.from_dict(
+            {"schema": 1, "video": {"path": "a"}, "intervals": [], "provenance": {"x": deep}}
+        )
+
+
+def test_raw_detections_whose_parts_do_not_go_together_are_refused():
+    import torch
+
+    raw = FednDetections({"path": "a"}, [], ["a", "b"], 0.5, {}, torch.arange(3) / 30, torch.arange(3), [])
+    assert len(FednDetections.from_bytes(raw.to_bytes()).time_s) == 3
+    for times in (torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, float("nan"), 1.0])):
+        with pytest.raises(FednError, match="not a file of raw detections"):
+            FednDetections.from_bytes(FednDetections(**{**vars(raw), "time_s": times}).to_bytes())
+    with pytest.raises(FednError, match="not a file of raw detections"):
+        FednDetections.from_bytes(struct.pack("<Q", 2**63) + b"{}")
