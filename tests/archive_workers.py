@@ -8,7 +8,7 @@ from functools import partial
 
 from fedn_hf.archive import Archive, Job, Video, Worker
 from fedn_hf.archive.processes import Processes, hand_out
-from fedn_hf.archive.worker import _blank
+from fedn_hf.archive.worker import blank_row
 from fedn_hf.media_fedn import FednError
 
 
@@ -26,7 +26,7 @@ class Light(Worker):
             os.kill(os.getpid(), signal.SIGKILL)
         if video.id.startswith("broken"):
             raise FednError("broken")
-        return {**_blank(video), "status": "done", "expressions": 0}
+        return {**blank_row(video), "status": "done", "expressions": 0}
 
 
 class Unready(Light):

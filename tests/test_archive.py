@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -215,7 +216,7 @@ def part_with(folder, **statuses):
 
 
 def row_with(video, status):
-    from fedn_hf.archive.worker import _blank
+    from fedn_hf.archive.worker import blank_row
 
     event = {
         "label": "anger",
@@ -226,7 +227,7 @@ def row_with(video, status):
         "offset_s": 0.4,
     }
     event |= {"onset_frame": 0, "apex_frame": 5, "offset_frame": 9, "face_id": 0, "label_scores": {"anger": 0.5}}
-    return {**_blank(video), "status": status, "events": [event] * (status == "done")}
+    return {**blank_row(video), "status": status, "events": [event] * (status == "done")}
 
 
 def test_parts_become_one_table_with_every_video_once(tmp_path):
@@ -268,7 +269,9 @@ def test_the_command_goes_through_a_folder_and_goes_on_with_it(tmp_path, light):
     videos, out = tmp_path / "videos", tmp_path / "out"
     (videos / "P1").mkdir(parents=True)
     make(videos / "P1" / "a.mp4", times=[n / 25 for n in range(10)])
-    (videos / "b.mp4").write_text("a letter")
+    good, bad = (videos / "P1" / "a.mp4").read_bytes(), videos / "b.mp4"
+    bad.write_bytes(b"x" * len(good))
+    before = bad.stat().st_mtime_ns
     ran = fedn("archive", videos, "-o", out, "--workers", 1, "--format", "json")
     assert ran.exit_code == 2, ran.output
     assert "1 of 2 videos done" in ran.output and "b.mp4: not a readable video" in ran.output
@@ -277,10 +280,11 @@ def test_the_command_goes_through_a_folder_and_goes_on_with_it(tmp_path, light):
     assert json.loads((out / "videos/P1/a.json").read_text())["video"]["path"] == str(videos / "P1" / "a.mp4")
     made = (out / "videos/P1/a.json").stat().st_mtime_ns
 
-    make(videos / "b.mp4", times=[n / 25 for n in range(10)])  # mended
+    bad.write_bytes(good)
+    os.utime(bad, ns=(before, before))  # nobody can see that it is another one
     seen = fedn("archive", "status", out).output
     assert "not running" in seen and re.search(r"done +1 .*\nfailed +1 .*\nto do +0 ", seen) and "b.mp4: not a" in seen
-    ran = fedn("archive", videos, "-o", out, "--workers", 1, "--format", "json")
+    ran = fedn("archive", videos, "-o", out, "--workers", 1, "--format", "json", "--retry-failed")
     assert ran.exit_code == 0 and "2 of 2 videos done" in ran.output
     assert (out / "videos/P1/a.json").stat().st_mtime_ns == made
     other = fedn("archive", videos, "-o", out, "--format", "json", "--score-threshold", 0.9)
@@ -303,6 +307,29 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, monkeypatch, argum
     Path("list.csv").write_text("path\nnowhere/a.mp4\nnowhere/b.mp4\n")
     ran = fedn("archive", *arguments, "-o", "out")
     assert ran.exit_code == 1 and reason in ran.output and len(ran.output.strip().splitlines()) == 1, ran.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_that_is_asked_to_stop_says_how_far_it_is_and_goes_on(tmp_path, how):
+    (tmp_path / "videos").mkdir()
+    for number in range(20):
+        make(tmp_path / "videos" / f"{number}.mp4", times=[n / 25 for n in range(50)])
+    code = "import sys; sys.argv[0] = 'fedn'; from fedn_hf.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "archive", str(tmp_path / "videos"), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen([*command, "--workers", "1"], env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("out/rows/*/*.json")):
+        time.sleep(0.02)
+    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[-1])
+    process.send_signal(how)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and re.search(r"\d+ of 20 videos are through; the same command goes on", said)
+    assert not Path(f"/proc/{worker}").exists()
+    kept = {path: path.read_bytes() for path in tmp_path.glob("out/rows/*/*.json")}
+    assert subprocess.run([*command, "--workers", "1"], env=environment, check=False).returncode == 0
+    assert 0 < len(kept) < 20 and all(path.read_bytes() == content for path, content in kept.items())
+    assert len(list(tmp_path.glob("out/rows/*/*.json"))) == 20
 
 
 # --- Ray ----------------------------------------------------------------------------------------------------------

@@ -87,10 +87,9 @@ class Memory:
         return self.rows.get(video.id)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     node: int
-    free_from_h: float = 0.0
     video: Video | None = None
     begun_h: float = 0.0
     turn: int = 0  # events of earlier turns have been overtaken
@@ -107,16 +106,14 @@ class Simulated:
     now_h: float = 0.0
     gives_up: bool = True
     lost_h: float = 0.0  # worker hours of work that came to nothing
-    idle_from_h: float | None = None  # when somebody first had nothing to do
-    idle_h: float = 0.0
     workers: list[_Worker] = field(default_factory=list)
 
     def __post_init__(self):
         world, self._draw = self.world, random.Random(f"{self.world.seed} {self.run}")
         self._slow = set(random.Random(world.seed).sample(range(world.nodes), round(world.slow_nodes * world.nodes)))
-        self.workers = [_Worker(n, self.now_h) for n in range(world.nodes) for _ in range(world.workers_per_node)]
+        self.workers = [_Worker(n) for n in range(world.nodes) for _ in range(world.workers_per_node)]
         self._events, self._count = [], 0
-        self._free = list(self.workers)
+        self._free = dict.fromkeys(self.workers)  # in order, and quickly found
         self._sound_left = sum(fate.kind != "killer" for fate in self.fates.values())
         for node in range(world.nodes):
             self._later(self._draw.expovariate(1 / world.node_lives_h), "node", node)
@@ -126,10 +123,10 @@ class Simulated:
         heapq.heappush(self._events, (self.now_h + in_h, self._count, kind, what, turn))
 
     def idle(self) -> list[_Worker]:
-        free, self._free = self._free, []
-        return free
+        return list(self._free)
 
     def give(self, worker: _Worker, video: Video) -> None:
+        del self._free[worker]
         worker.video, worker.begun_h = video, self.now_h
         fate = self.fates[video.id]
         if self.store.begin(video, self.run) > MOST_ATTEMPTS and self.gives_up:
@@ -152,7 +149,7 @@ class Simulated:
             if turn != what.turn:
                 continue
             if kind == "free":
-                self._free.append(what)
+                self._free[what] = None
                 return []
             return [self._end(what, kind)]
 
@@ -165,15 +162,14 @@ class Simulated:
         row |= {"status": "done" if kind == "done" else "failed", "error": None if kind == "done" else kind}
         self.store.finish(video, row)
         self._sound_left -= self.fates[video.id].kind != "killer"
-        self._free.append(worker)
+        self._free[worker] = None
         return video, row
 
     def _lose_node(self, node: int) -> list[tuple[Video, None]]:
         lost = []
         for worker in self.workers:
             if worker.node == node:
-                if worker in self._free:
-                    self._free.remove(worker)
+                self._free.pop(worker, None)
                 if worker.video is not None:
                     lost.append((worker.video, None))
                     worker.video, spent_h = None, self.now_h - worker.begun_h

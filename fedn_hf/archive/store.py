@@ -96,17 +96,26 @@ class Archive:
         Nobody else works on this archive meanwhile.
 
         Raises:
-            `FednError`: somebody does.
+            `FednError`: somebody does, or nobody can here.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "archive.lock", timeout=0)
         try:
-            with FileLock(self.folder / "archive.lock", timeout=0):
-                yield
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise FednError(
                 f"{self.folder}: another `fedn archive` is at work on it; wait, or give each machine a folder of its "
                 "own and a part with --shard, and join them with `fedn archive merge`"
             ) from None
+        except (OSError, NotImplementedError) as error:
+            raise FednError(
+                f"{self.folder}: cannot be written to or locked ({error}); choose another folder with -o, on a file "
+                "system that knows flock"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def is_locked(self) -> bool:
         try:

@@ -109,7 +109,7 @@ class Worker:
         self.job.files.write(video, annotation, raw)
         facts = annotation.to_dict()
         return {
-            **_blank(video),
+            **blank_row(video),
             "status": "done",
             "duration_s": facts["video"].get("duration_s") or video.duration_s,
             "truncated_at_s": facts["video"].get("truncated_at_s"),
@@ -123,10 +123,11 @@ class Worker:
 
 def failed(video: Video, reason: str) -> dict[str, Any]:
     """The row of a video in which nothing could be looked for."""
-    return {**_blank(video), "status": "failed", "error": reason}
+    return {**blank_row(video), "status": "failed", "error": reason}
 
 
-def _blank(video: Video) -> dict[str, Any]:
+def blank_row(video: Video) -> dict[str, Any]:
+    """All that a row may say, and nothing of it yet."""
     return {
         **asdict(video),
         "status": None,
@@ -156,4 +157,4 @@ def _reason(error: Exception, video: Video) -> str:
     return " ".join(words.split())
 
 
-__all__ = ["Files", "Job", "Work", "Worker", "failed"]
+__all__ = ["Files", "Job", "Work", "Worker", "blank_row", "failed"]

@@ -38,6 +38,8 @@ archive = typer.Typer(cls=_RunByDefault, no_args_is_help=True)
 def _describe() -> None:
     """Find the expressions in thousands of videos; killed, the same command goes on.
 
+    What is no command goes to `run`: `fedn archive run --help` has all options.
+
     \b
     Examples:
       fedn archive recordings/ -o found/
