@@ -500,6 +500,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _check_coverage(row: Any) -> None:
     if not isinstance(row, Mapping) or not {"face_id", "start_s", "end_s"} <= row.keys():
         raise AnnotationError(f"a row of coverage must have face_id, start_s and end_s, got {_quoted(row)}")
+    _check_face(row)
     times = (row["start_s"], row["end_s"])
     if not all(isinstance(time, Real) and abs(time) <= _LARGEST for time in times) or times[0] > times[1]:
         raise AnnotationError(f"start_s <= end_s must hold in coverage, got {_quoted(times)}")
@@ -508,9 +509,15 @@ def _check_coverage(row: Any) -> None:
 def _check_curve(row: Any) -> None:
     if not isinstance(row, Mapping) or not {"face_id", "time_s"} <= row.keys():
         raise AnnotationError(f"a curve must have face_id and time_s, got {_quoted(row)}")
+    _check_face(row)
     lengths = {name: len(values) for name, values in row.items() if isinstance(values, Sequence)}
     if len(set(lengths.values())) > 1:
         raise AnnotationError(f"the columns of a curve must be equally long, got {lengths}")
+
+
+def _check_face(row: Mapping[str, Any]) -> None:
+    if not isinstance(row["face_id"], Integral):
+        raise AnnotationError(f"face_id must be a whole number, got {_quoted(row['face_id'])}")
 
 
 def _quoted(value: Any) -> str:

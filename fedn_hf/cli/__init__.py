@@ -1,5 +1,6 @@
 """The command line, `fedn`. Everything that takes time to import is imported by the command that needs it."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,6 +110,7 @@ app.add_typer(synth, name="synth")
 
 def main() -> None:
     """Entry point of the `fedn` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C, nothing half done stays
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     app()
