@@ -335,7 +335,6 @@ def test_the_command_that_is_asked_to_stop_says_how_far_it_is_and_goes_on(tmp_pa
 # --- Ray ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_ray_gives_the_same_rows_and_survives_what_ends_a_worker(tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="the archive's Ray engine is NOT TESTED: pip install 'fedn_hf[archive]'")
     from fedn_hf.archive.on_ray import run_on_ray

@@ -122,7 +122,7 @@ def check(out: Path, sound: set[str], unsound: set[str]) -> dict:
     names = [row["id"] for row in table]
     done = {row["id"] for row in table if row["status"] == "done"}
     failed = {row["id"]: row["error"] for row in table if row["status"] == "failed"}
-    events = parquet.read_table(out / "expressions.parquet").to_pylist()
+    events = parquet.read_table(out / "expressions.parquet").drop_columns("video").to_pylist()  # its place differs
     files = {path.stem for path in (out / "videos").glob("*.json") if json.loads(path.read_text())["video"]}
     return {
         "rows": len(table),

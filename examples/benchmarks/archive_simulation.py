@@ -206,10 +206,11 @@ def through(world: World, fates: dict[str, Fate], store, ordered, gives_up=True,
             lost_h += sum(max(0.0, until_h - worker.begun_h) for worker in crew.workers if worker.video is not None)
             now_h = until_h + world.back_after_h
         lost_h += crew.lost_h
-    return facts_of(world, fates, store, videos, ended_h, lost_h, time.monotonic() - begun)
+    facts = facts_of(world, fates, store, videos, ended_h, lost_h)
+    return facts | {"hand_outs_per_s": round(len(videos) / (time.monotonic() - begun))}
 
 
-def facts_of(world, fates, store, videos, ended_h: float, lost_h: float, took_s: float) -> dict:
+def facts_of(world, fates, store, videos, ended_h: float, lost_h: float) -> dict:
     rows = [store.row_of(video) for video in videos]
     sound_h = sum(fate.length_h for fate in fates.values() if fate.kind == "sound") / world.speed
     states = [(row["status"], fates[video.id].kind == "sound") for video, row in zip(videos, rows, strict=True)]
@@ -223,7 +224,6 @@ def facts_of(world, fates, store, videos, ended_h: float, lost_h: float, took_s:
         "sound_and_done": states.count(("done", True)),
         "broken_or_killers_failed": states.count(("failed", False)),
         "sound_but_given_up": states.count(("failed", True)),
-        "hand_outs_per_s": round(len(rows) / took_s),
     }
 
 
@@ -243,7 +243,7 @@ def lists_for_each(world: World, fates: dict[str, Fate]) -> dict:
         for _ in hand_out([videos[name] for name in mine], crew):
             pass
         ended_h, lost_h = max(ended_h, crew.now_h), lost_h + crew.lost_h
-    return facts_of(world, fates, store, list(videos.values()), ended_h, lost_h, 1.0)
+    return facts_of(world, fates, store, list(videos.values()), ended_h, lost_h)
 
 
 def as_given(videos: list[Video]) -> list[Video]:
