@@ -123,6 +123,12 @@ def _load_parts(name: str, where: dict[str, str | None]) -> tuple:
             f"{len(unfit)} of the weights that its {CONFIG} asks for are missing or of another shape, such as "
             f"{unfit[0]}; get or save it again",
         )
+    # Compared with NaN everything is false: a network with such weights would find nothing, and not say why.
+    broken = [key for key, values in network.state_dict().items() if not values.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            name, f"{len(broken)} of its weights hold NaN or infinity, such as {broken[0]}; get or save it again"
+        )
     return network, processor
 
 

@@ -30,6 +30,7 @@ from .layers_fedn import (
     local_attention_mask,
 )
 from .loss_fedn import ProposalGrid, check_labels, decode_boundaries, joint_loss, make_proposal_grid
+from .media_fedn import FednError
 from .postprocessing_fedn import MASKED_LOGIT, FednProposals, FednWindow, owned_proposals, plan_windows, stitch
 
 # A proposal is an expression with a probability of one in a hundred before anything is learnt (the focal loss's
@@ -524,6 +525,11 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         outputs = self(**inputs, return_dict=True, output_hidden_states=False, output_attentions=False)
         grid = make_proposal_grid(window.stop - window.start, self.config, self.device)
         single = {name: outputs[name][0] for name in _RAW_OUTPUTS if outputs.get(name) is not None}
+        if any(values.isnan().any() for values in single.values()):  # such scores would be taken for low ones
+            raise FednError(
+                f"the network gives no numbers (NaN) in {self.dtype}: they have grown too large for it, or weights "
+                "are damaged; load it in torch.float32 or torch.bfloat16, or get the checkpoint again"
+            )
         return owned_proposals(single, grid, window, num_frames, self.config.context_frames, min_score)
 
     def detect_from_features(
