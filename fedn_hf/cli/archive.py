@@ -1,7 +1,6 @@
 """`fedn archive`: thousands of videos, on this machine or a cluster, killed and gone on with as often as needed."""
 
 import os
-import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -259,7 +258,6 @@ def _follow(rows: Iterator[dict[str, Any]], wanted: Sequence, ended: dict[str, s
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     failures = sum(status == "failed" for status in ended.values())
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask so; it ends as Ctrl-C does
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.file.isatty()) as bar:
             task = bar.add_task("", total=sum(hours.values()) or 1)
@@ -272,8 +270,6 @@ def _follow(rows: Iterator[dict[str, Any]], wanted: Sequence, ended: dict[str, s
     except KeyboardInterrupt:
         say_error(f"{len(ended):,} of {len(wanted):,} videos are through; the same command goes on")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(out: Path, done: int, failures: list[tuple[str, str]], left: int) -> None:
