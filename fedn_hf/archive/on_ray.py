@@ -94,7 +94,8 @@ def _connect(ray, workers: int | None) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """The last line: errors of actors end with what was raised there."""
+    return str(error).strip().rpartition("\n")[2][:300]
 
 
 __all__ = ["run_on_ray"]
