@@ -4,6 +4,7 @@ CLIP := examples/media/synthetic.mp4
 VIDEO ?= $(CLIP)
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := build/tools
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 HOUSE := setup.cfg pyproject.toml constraints.txt
 # The bundled clip is synthetic: what happens in it is known, and stands beside what is found.
@@ -11,7 +12,7 @@ ifeq ($(VIDEO),$(CLIP))
 TRUTH := --truth examples/media/synthetic.csv
 endif
 
-.PHONY: detect test lint bench default-checkpoint clean
+.PHONY: detect test lint audit sbom licences hashes fuzz chaos bench default-checkpoint clean
 
 detect: $(VENV)/installed
 	@$(BIN)/fedn detect "$(VIDEO)" $(TRUTH)
@@ -23,6 +24,31 @@ test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/python examples/supply_chain.py audit $(TOOLS)/bin/pip-audit
+
+# Asked for once, `make audit` is part of every later `make lint`; its tools live apart from what they look at.
+audit: $(VENV)/installed-dev $(TOOLS)/installed
+	$(BIN)/python examples/supply_chain.py audit $(TOOLS)/bin/pip-audit
+
+licences: $(VENV)/installed-dev
+	$(BIN)/python examples/supply_chain.py licences
+
+# What is installed, as CycloneDX.
+sbom: $(VENV)/installed $(TOOLS)/installed
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --output-file build/sbom.json
+
+# Hashes hold for machines like this one and for the index that pip uses here, so they are made and not kept:
+# make hashes, carry build/hashes.txt along, and on the other machine
+# pip install --require-hashes --no-deps -r build/hashes.txt && pip install --no-deps --no-build-isolation -e .
+hashes: $(VENV)/installed
+	$(BIN)/python examples/supply_chain.py hashes build/hashes.txt
+
+# Mutated files for every reader, and writers that are killed: what SECURITY.md tells of.
+fuzz: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
+chaos: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "slow or not slow" tests/test_trust_crashes.py tests/test_trust_sandbox.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python examples/benchmarks/crops.py
@@ -45,4 +71,9 @@ $(VENV)/installed: $(HOUSE)
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(INSTALL) --editable ".[synthetic,test,dev]"
+	@touch $@
+
+$(TOOLS)/installed:
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9,<3" "cyclonedx-bom>=7,<8"
 	@touch $@

@@ -281,6 +281,9 @@ class FednConfig(PreTrainedConfig):
         # installed, and would then run half of each. The pipeline writes it back when it saves.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+        for name in ("id2label", "label2id"):
+            if not isinstance(getattr(self, name), dict | None):
+                raise ValueError(f"{name} must be a dict, got {getattr(self, name)!r}")
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(_EMOTIONS))
         if self.id2label is not None and self.label2id is None:

@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from fedn_hf import ExpressionAnnotation, FednError
+from fedn_hf import ExpressionAnnotation, FednConfig, FednError
+from fedn_hf.archive import read_manifest
 from fedn_hf.results_fedn import FednDetections
 from tests.fuzz.harness import fuzz, show
 from tests.fuzz.readers import READERS
@@ -76,3 +77,16 @@ def test_raw_detections_whose_parts_do_not_go_together_are_refused():
             FednDetections.from_bytes(FednDetections(**{**vars(raw), "time_s": times}).to_bytes())
     with pytest.raises(FednError, match="not a file of raw detections"):
         FednDetections.from_bytes(struct.pack("<Q", 2**63) + b"{}")
+
+
+@pytest.mark.parametrize("line", ["7", "true", "null", "[1]", "[" * 100_000])
+def test_lines_of_a_manifest_that_are_no_objects_are_refused(line, tmp_path):
+    (tmp_path / "a.jsonl").write_text(line)
+    with pytest.raises(FednError, match=r"a\.jsonl: not a jsonl file"):
+        read_manifest(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["id2label", "label2id"])
+def test_labels_of_another_kind_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be a dict, got \\[1\\]"):
+        FednConfig(**{name: [1]})

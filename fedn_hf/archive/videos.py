@@ -71,7 +71,7 @@ def read_manifest(path: str | Path) -> list[Video]:
         rows = list(_rows_of(path))
     except OSError as error:
         raise FednError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors, too
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # pyarrow's errors are ValueErrors, too
         raise FednError(f"{path}: not a {path.suffix[1:]} file that can be read ({error})") from error
     folder, videos = path.absolute().parent, []
     for number, row in rows:
