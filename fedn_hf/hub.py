@@ -252,7 +252,7 @@ def _place(folder: Path, name: str) -> Path:
 def _read_json(folder: Path, name: str) -> dict:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(folder, f"{name} is not JSON ({error}); {HOW_TO_MAKE}") from None
     if not isinstance(content, dict):
         raise CheckpointError(folder, f"{name} should hold a JSON object, not {str(content)[:40]}; {HOW_TO_MAKE}")

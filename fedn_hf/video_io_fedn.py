@@ -183,7 +183,7 @@ class VideoReader:
             any_frame = True
             frame = frame._replace(time_s=max(frame.time_s, reached_s))
             reached_s = frame.time_s
-            self._check_duration(reached_s)
+            self._check_duration(reached_s + frame.duration_s)  # the last frame is shown for as long as it says
             yield frame
         if not any_frame and damage is not None:
             raise MediaError(self.info.path, f"no frame could be decoded ({words(damage)})") from damage

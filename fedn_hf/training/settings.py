@@ -377,7 +377,7 @@ class Recipe:
 
         try:
             values = yaml.safe_load(Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise TrainingError(f"{path}: not a YAML file that can be read ({error})") from error
         try:
             return cls.from_dict(values)
