@@ -127,7 +127,10 @@ def find_problems(output: str | Path) -> list[str]:
         elif file_sha256(file) != done["sha256"]:
             problems.append(f"{done['file']}: has changed since it was written")
         else:
-            found = _summary(file, settings, output / _HIDDEN)
+            try:
+                found = _summary(file, settings, output / _HIDDEN)
+            except ValueError as error:  # Parquet's errors are; the settings are not of this file
+                raise CorpusError(f"{file}: cannot be read as {settings['to']} ({error})") from error
             expected = (done["num_frames"], done["frames_sha256"])
             if (found.num_frames, found.frames_sha256) != expected:
                 problems.append(f"{done['file']}: expected {expected[0]} frames, found {found.num_frames}, or others")
