@@ -71,6 +71,7 @@ _LARGEST = {
     "attention_window": 2**16,
     "num_head_layers": 64,
 }
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _MOST_LEVELS, _MOST_ANCHORS, _MOST_LABELS = 12, 64, 10_000
 _LARGEST_IN_BACKBONE, _LONGEST_IN_BACKBONE, _DEEPEST_BACKBONE = 2**20, 10_000, 1000
 _NOT_NEGATIVE = (
@@ -281,6 +282,8 @@ class FednConfig(PreTrainedConfig):
         # installed, and would then run half of each. The pipeline writes it back when it saves.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+        if isinstance(self.dtype, str) and self.dtype not in _DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         for name in ("id2label", "label2id"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be a dict, got {getattr(self, name)!r}")

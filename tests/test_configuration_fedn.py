@@ -91,6 +91,12 @@ def test_a_backbone_of_absurd_size_is_refused(field, value):
         FednConfig(backbone_config={"model_type": "resnet", field: value})
 
 
+def test_a_dtype_that_is_none_is_refused():
+    assert str(FednConfig(dtype="float16").dtype) == "torch.float16"
+    with pytest.raises(ValueError, match=r"dtype must be one of float16, .*, got 'load'"):
+        FednConfig(dtype="load")
+
+
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(ValueError, match="'resnext'"):
         FednConfig(backbone_config={"model_type": "resnext"})

@@ -162,7 +162,7 @@ def test_killed_at_random_points_there_is_the_old_file_or_the_new_one(name, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_killed_a_hundred_times(name, tmp_path):
-    assert check_kills(WRITERS[name], tmp_path, 100) > 25
+    assert check_kills(WRITERS[name], tmp_path, 100) > 10  # what is in the cache already is only read
 
 
 def everything(folder):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -367,7 +368,14 @@ class FeatureCache:
             if isinstance(found, str):
                 logger.warning(f"{entry.path}: damaged ({found}), so it is computed again")
             if not isinstance(found, VideoFeatures):
-                entry.write(compute())
+                made = compute()
+                try:
+                    entry.write(made)
+                except (OSError, SafetensorError) as error:
+                    raise FednError(
+                        f"{self.folder}: the feature cache cannot be written ({error}); make room, or set "
+                        "FEDN_CACHE to a folder that has it"
+                    ) from error
                 found = entry.read()
         finally:
             entry.lock.release()
