@@ -105,11 +105,13 @@ def _ending(code: int) -> str:
 
 
 def _work(name: str, folder: Path, seeds, contents, first: int, stop: int, ends: float, connection) -> None:
+    import faulthandler
     import logging
     import warnings
 
     import torch
 
+    faulthandler.disable()  # what crashes is reported by the process that waits
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
