@@ -248,6 +248,8 @@ sys.argv[0] = "fedn"  # imports no network
 from fedn_hf import cli
 from fedn_hf.files_fedn import replacing
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background are started without it
+
 @cli.app.command()
 def linger():
     with replacing({str(tmp_path / "out")!r}) as unfinished:
