@@ -4,9 +4,9 @@
     python examples/make_default_checkpoint.py --face-model face_model.npz --work work -o fedn_hf/weights/default
 
 1. Videos of synthetic people (`fedn synth`).
-2. FEDN on their landmarks, as FaceMesh sees them (examples/recipes/default.yaml). The people of the set's validation
-   choose the epoch, the calibration of scores and the threshold; those of its tests train, too, as benchmarks have
-   people of their own.
+2. How muscles are read from their landmarks, and the same faces in more scripts (`fedn_hf.training.reenactment`).
+3. FEDN on what is read (examples/recipes/default.yaml). The people of the set's validation choose the epoch, the
+   calibration of scores and the threshold; those of its tests train, too, as benchmarks have people of their own.
 
 What was stopped goes on where it was. recipes/default_log.json keeps what every epoch gave. No real face is seen.
 """
@@ -17,15 +17,19 @@ import os
 from pathlib import Path
 
 import transformers
+from safetensors.torch import save_file
 
 from fedn_hf import ProgressHook, load_pipeline
 from fedn_hf.data.cache import FeatureCache
 from fedn_hf.files_fedn import replacing
 from fedn_hf.synthetic.render import Order, render
 from fedn_hf.training import Recipe, train_one, video_rows
+from fedn_hf.training.inputs import LANDMARK_READER
+from fedn_hf.training.reenactment import fit_landmark_reader, reenact
 
 RECIPES = Path(__file__).parent / "recipes"
 PEOPLE = Order(subjects=100, videos_per_subject=1, seconds=50.0, seed=1, statistics="samm_lv")
+READ = 3  # scripts of every face that the reader of landmarks is fitted to, beside the one that was filmed
 # What of a checkpoint the package needs: it has the code and the face networks already.
 KEPT = ("config.json", "model.safetensors", "video_preprocessor_config.json", "README.md")
 
@@ -40,14 +44,24 @@ def main() -> None:
     people, recipe = arguments.work / "people", Recipe.read(RECIPES / "default.yaml")
     render(PEOPLE, people, face_model=arguments.face_model, workers=os.cpu_count(), progress=print)
     with ProgressHook() as hook:
-        rows, labels = video_rows(people, recipe, cache=FeatureCache(arguments.work / "cache"), hook=hook)
+        first = recipe.with_values({"reenactments": 0})
+        rows, labels = video_rows(people, first, cache=FeatureCache(arguments.work / "cache"), hook=hook)
         rows = [{**row, "split": row["split"].replace("test", "train")} for row in rows]
+        reader = arguments.work / LANDMARK_READER.name
+        if not reader.exists():
+            with replacing(reader) as unfinished:
+                config = recipe.config(labels)
+                save_file({"weight": fit_landmark_reader(rows, people, READ, config)}, unfinished)
+        recipe = recipe.with_values({"landmark_reader": str(reader)})
+        rows += reenact(rows, people, recipe.reenactments, float(recipe.config(labels).frame_rate))
         trained = train_one(rows, labels, recipe, arguments.work / "run", hook=hook)
     load_pipeline(arguments.work / "run" / "model").save_pretrained(arguments.work / "checkpoint")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        with replacing(arguments.output / name) as unfinished:
-            unfinished.write_bytes((arguments.work / "checkpoint" / name).read_bytes())
+    made = {arguments.output / name: arguments.work / "checkpoint" / name for name in KEPT}
+    made[arguments.output.parent / reader.name] = reader
+    for kept, path in made.items():
+        with replacing(kept) as unfinished:
+            unfinished.write_bytes(path.read_bytes())
     told = {
         "threshold": trained.threshold,
         "validation_f1": trained.threshold_f1,

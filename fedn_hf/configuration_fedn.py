@@ -123,9 +123,10 @@ class FednConfig(PreTrainedConfig):
     freeze_backbone (`bool`, defaults to `True`):
         Whether the backbone's weights and batch-norm statistics stay as they are while the rest trains.
     num_landmarks (`int`, defaults to 0):
-        Number of (x, y) points per frame that are encoded and joined to the frame feature; 0 for none.
+        Number of (x, y) points per frame, of which muscles are read and joined to the frame feature; 0 for none.
     temporal_difference (`bool`, defaults to `False`):
-        Whether to join to every input channel its difference to a slow baseline, a centred running mean.
+        Whether to join to every input channel its difference to a slow baseline, a centred running mean. Of landmarks
+        it is the difference alone that is read.
     temporal_difference_frames (`int`, defaults to 128):
         Length of that running mean in frames.
 

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .face_motion_fedn import SteadyLandmarks
+
 # FaceMesh landmarks on eye corners, nose bridge, forehead and temples, and where they lie in face coordinates: means
 # over upright neutral faces, made symmetric.
 RIGID_LANDMARKS = {
@@ -297,7 +299,8 @@ class AlignedFaces:
 
     Args:
         crops: uint8 (N, S, S, 3), or `None` if they were not asked for.
-        landmarks: float32 (N, 468, 2) in units of the crop's side: (0, 0) upper left, (1, 1) lower right.
+        landmarks: float32 (N, 468, 2) in units of the crop's side: (0, 0) upper left, (1, 1) lower right; steady, see
+            `SteadyLandmarks`.
         transforms: float64 (N, 2, 3), from crop pixels to frame pixels.
         face_size_px: float32 (N,), forehead to chin in pixels of the frame.
         fit: float32 (N,), correlation with the template: how well the frame could be registered.
@@ -332,6 +335,7 @@ class FaceAligner:
     def __init__(self, image_size: int = 112, margin: float = 0.1, pixels: bool = True):
         self.image_size, self.pixels = image_size, pixels
         self.side = FACE_HEIGHT * (1 + 2 * margin)
+        self.steady = SteadyLandmarks()
         self.template: _Template | None = None
         self.offset = Pose(np.ones(1, complex), np.zeros(1, complex))  # landmark pose -> registered pose, lately
         self.correction: np.ndarray | None = None  # complex (2,): shift at the face's centre, log of size and roll
@@ -351,7 +355,7 @@ class FaceAligner:
         crop = pose.after(self._crop)  # from crop units to pixels of the frame
         return AlignedFaces(
             crops=self._cut_out(region, crop) if self.pixels else None,
-            landmarks=_between(index, to_units(crop[index], landmarks), wanted),
+            landmarks=self.steady(self._grey(region, crop), _between(index, to_units(crop[index], landmarks), wanted)),
             transforms=crop_transforms(crop, self.image_size),
             face_size_px=pose.face_size_px.astype(np.float32),
             fit=fit.astype(np.float32),
@@ -361,6 +365,12 @@ class FaceAligner:
         """(N, S, S, 3) uint8, by poses from crop units to pixels of the frames."""
         colours = region.at(crop, unit_grid(self.image_size, region.images.device)).round_().to(torch.uint8)
         return colours.unflatten(2, (self.image_size, self.image_size)).permute(0, 2, 3, 1).contiguous()
+
+    def _grey(self, region: Region, crop: Pose) -> torch.Tensor:
+        """Brightness, (N, 1, S, S) with the S that motion is looked at with, likewise."""
+        size = SteadyLandmarks.SIZE
+        grey = sample(region.grey, crop, unit_grid(size, region.images.device), region.origin, region.factor)
+        return grey.unflatten(2, (size, size))
 
     @property
     def _crop(self) -> Pose:

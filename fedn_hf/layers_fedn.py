@@ -18,7 +18,9 @@ from .configuration_fedn import FednConfig
 from .postprocessing_fedn import MASKED_LOGIT
 
 # A micro-expression moves a landmark by about a hundredth of the crop; this brings such motion to the size of one.
-_LANDMARK_MOTION_SCALE = 100.0
+LANDMARK_MOTION_SCALE = 100.0
+# What is read from landmarks: 25 action units on the left and on the right, three angles of the head, two of the eyes.
+LANDMARK_CHANNELS = 55
 # Sliding-window scores lie within plus and minus this, so that their exponentials can be summed as they are.
 _SCORE_LIMIT = 8.0
 
@@ -93,37 +95,35 @@ class FednFrameEmbedding(nn.Module):
     Join what is known of each frame and reduce it to D channels.
 
     The frame feature f_t and its difference to a slow baseline, f_t - mean(f_{t-r} ... f_{t+r}), are concatenated with
-    an encoding of the landmarks and theirs, and projected. No normalisation comes before the projection: the size of a
-    motion feature is what tells an expression from rest.
+    what the landmarks' difference to theirs says of the muscles, and projected. No normalisation comes before the
+    projection: the size of a motion feature is what tells an expression from rest.
     """
 
     def __init__(self, config: FednConfig):
         super().__init__()
         kinds = 2 if config.temporal_difference else 1
         self.radius = config.temporal_difference_frames // 2 if config.temporal_difference else None
-        self.landmark_encoder = None
+        channels = config.feature_size * kinds
+        self.landmark_reader = None
         if config.num_landmarks:
-            self.landmark_encoder = nn.Sequential(
-                nn.Linear(2 * config.num_landmarks * kinds, config.hidden_size),
-                nn.GELU(),
-                nn.Linear(config.hidden_size, config.hidden_size),
-                nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps),
-            )
-        landmark_size = config.hidden_size if config.num_landmarks else 0
-        self.projection = nn.Linear(config.feature_size * kinds + landmark_size, config.hidden_size)
+            self.landmark_reader = nn.Linear(2 * config.num_landmarks, LANDMARK_CHANNELS, bias=False)
+            channels += LANDMARK_CHANNELS
+        self.projection = nn.Linear(channels, config.hidden_size)
 
-    def with_difference(self, values: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        if self.radius is None or not values.shape[-1]:
-            return values
-        return torch.cat((values, scale * (values - sliding_mean(values, mask, self.radius))), dim=-1)
+    def difference(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return values - sliding_mean(values, mask, self.radius)
 
     def forward(self, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
-        # Differences are taken in single precision: half of it loses a small motion in the rounding of a place.
-        dtype = self.projection.weight.dtype
-        joined = self.with_difference(features.float(), mask).to(dtype)
-        if self.landmark_encoder is not None:
-            points = self.with_difference(landmarks.flatten(2).float(), mask, _LANDMARK_MOTION_SCALE)
-            joined = torch.cat((joined, self.landmark_encoder(points.to(dtype))), dim=-1)
+        # Differences are taken in single precision, and muscles read in it: half of it loses a small motion in the
+        # rounding of a place.
+        known = [features.float()]
+        if self.radius is not None and features.shape[-1]:
+            known.append(self.difference(known[0], mask))
+        if self.landmark_reader is not None:
+            points = landmarks.flatten(2).float()
+            points = points if self.radius is None else self.difference(points, mask)
+            known.append(F.linear(LANDMARK_MOTION_SCALE * points, self.landmark_reader.weight.float()))
+        joined = torch.cat(known, dim=-1).to(self.projection.weight.dtype)
         return self.projection(joined) * mask[..., None]  # (B, T, D)
 
 
@@ -300,6 +300,8 @@ class FednIntensityHead(nn.Module):
 
 
 __all__ = [
+    "LANDMARK_CHANNELS",
+    "LANDMARK_MOTION_SCALE",
     "FednAttention",
     "FednConvBlock",
     "FednFrameEmbedding",

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from fedn_hf import FednConfig
 from fedn_hf.data.cache import VideoFeatures
+from fedn_hf.layers_fedn import LANDMARK_MOTION_SCALE
 from fedn_hf.synthetic.behaviour import write_script
-from fedn_hf.training import TrainingError
-from fedn_hf.training.reenactment import reenact
+from fedn_hf.training import Recipe, TrainingError
+from fedn_hf.training.inputs import LANDMARK_READER, make_model
+from fedn_hf.training.reenactment import fit_landmark_reader, reenact
 
 FPS, SECONDS, PEOPLE = 30.0, 20, 8
 
@@ -85,3 +87,50 @@ def test_rows_can_be_trained_on(taken):
 def test_a_set_without_truth_is_named(taken, tmp_path):
     with pytest.raises(TrainingError, match="p0 cannot act again: there is no"):
         reenact(taken[0], tmp_path, 1, FPS)
+
+
+# --- reading muscles of landmarks ---------------------------------------------------------------------------------
+
+
+def test_muscles_are_read_that_nobody_taught_with(taken):
+    rows, folder, _ = taken
+    config = FednConfig.preset("compact", backbone_config=None, feature_size=0, num_landmarks=468)
+    reader = fit_landmark_reader(rows, folder, 6, config).numpy()
+    held_out = rows[7]
+    assert held_out["split"] == "validation"
+    truth = load_file(folder / "truth" / "p7.safetensors")["action_units"].reshape(-1, 50)
+    points = held_out["features"].inputs["landmarks"].flatten(1).numpy()
+    read = LANDMARK_MOTION_SCALE * (points - points.mean(0)) @ reader.T
+    moved = truth.std(0) > 0.02
+    assert moved.sum() > 5
+    agreement = [np.corrcoef(read[:, unit], truth[:, unit])[0, 1] for unit in np.flatnonzero(moved)]
+    assert np.median(agreement) > 0.9
+
+
+def recipe(**values) -> Recipe:
+    model = {"preset": "compact", "backbone_config": None, "feature_size": 0, "num_landmarks": 468}
+    return Recipe.from_dict({"model": {**model, **values.pop("model", {})}, **values})
+
+
+def test_a_new_network_reads_as_the_package_does_and_keeps_to_it():
+    known = torch.from_numpy(load_file(LANDMARK_READER)["weight"])
+    for frozen in (True, False):
+        network = recipe(model={"freeze_backbone": frozen})
+        layer = make_model(network.config(["a"]), network).fedn.embedding.landmark_reader
+        assert torch.equal(layer.weight, known) and layer.weight.requires_grad is not frozen
+
+
+def test_other_landmarks_are_learnt_to_be_read():
+    network = recipe(model={"num_landmarks": 68})
+    layer = make_model(network.config(["a"]), network).fedn.embedding.landmark_reader
+    assert layer.weight.shape == (55, 136) and layer.weight.requires_grad
+
+
+def test_a_reader_that_is_none_is_named(tmp_path):
+    save_file({"weight": np.zeros((55, 10), np.float32)}, tmp_path / "small.safetensors")
+    for name in ("small.safetensors", "missing.safetensors"):
+        network = recipe(landmark_reader=str(tmp_path / name))
+        with pytest.raises(
+            TrainingError, match=rf"recipe.landmark_reader: .*{name} has no weight of shape \(55, 936\)"
+        ):
+            make_model(network.config(["a"]), network)

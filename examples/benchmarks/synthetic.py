@@ -75,8 +75,10 @@ class People:
                 f"people of {train} and {test} are the same: both have seed {seeds[0]}; make one by another"
             )
         alone = recipe.checkpoint is not None
-        rows, labels = video_rows(train / "validation" if alone else train, recipe, cache=cache, hook=hook)
-        tested, _ = video_rows(test, recipe, cache=cache, hook=hook)
+        filmed = recipe.with_values({"reenactments": 0})
+        folder, wanted = (train / "validation", filmed) if alone else (train, recipe)
+        rows, labels = video_rows(folder, wanted, cache=cache, hook=hook)
+        tested, _ = video_rows(test, filmed, cache=cache, hook=hook)
         rows, validates = in_corpus("train", rows), [alone or row["split"] == "validation" for row in rows]
         parts = [[row for row, is_one in zip(rows, validates, strict=True) if is_one == wanted] for wanted in (0, 1)]
         if not parts[1]:

@@ -39,7 +39,7 @@ from .sequences import FednSequence
 
 logger = logging.get_logger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2  # since landmarks are steady
 _FRAMES = 256  # of crops that are held as floating-point pixels at a time
 # What of a video processor changes pixels; the rest is where it came from.
 _PROCESSOR = ("size", "margin", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "do_grayscale")

@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig
 from transformers.utils import logging
 
@@ -30,6 +31,8 @@ from .settings import FeatureSettings, Recipe, TrainingError
 
 logger = logging.get_logger(__name__)
 Row = Mapping[str, Any]
+# How muscles are read from landmarks: `reenactment.fit_landmark_reader`.
+LANDMARK_READER = Path(__file__).resolve().parents[1] / "weights" / "landmark_reader.safetensors"
 
 
 @dataclass(frozen=True)
@@ -334,20 +337,26 @@ def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[f
 def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDetection:
     """
     A new network, the same for the same seed; its backbone's weights are those of `recipe.backbone`, if that is given,
-    or all that fit are those of `recipe.checkpoint`.
+    and FaceMesh's landmarks are read as `recipe.landmark_reader` does; or all that fits is that of
+    `recipe.checkpoint`. Whatever reads single frames stays as it is while `freeze_backbone` says so.
 
     Raises:
-        TrainingError: sizes that do not fit, a checkpoint that has no such backbone, or one of another network.
+        TrainingError: sizes that do not fit, a checkpoint that has no such backbone, or one of another network; no
+            such reader.
     """
     torch.manual_seed(recipe.training.seed)
     try:
         model = FednForFacialExpressionDetection(config)
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
+    reader = model.fedn.embedding.landmark_reader
     if recipe.checkpoint is not None:
         _take_weights(model, recipe.checkpoint)
-        return model
-    if recipe.backbone is None or config.backbone_config is None:
+    elif reader is not None and config.num_landmarks == 468:
+        _take_reader(reader, recipe.landmark_reader or LANDMARK_READER)
+    if reader is not None and config.num_landmarks == 468 and config.freeze_backbone:
+        reader.requires_grad_(False)
+    if recipe.checkpoint is not None or recipe.backbone is None or config.backbone_config is None:
         return model
     try:
         known = AutoConfig.from_pretrained(recipe.backbone)
@@ -361,6 +370,18 @@ def make_model(config: FednConfig, recipe: Recipe) -> FednForFacialExpressionDet
         reason = str(error).splitlines()[0]
         raise TrainingError(f"recipe.backbone: {recipe.backbone} has no such backbone ({reason})") from error
     return model
+
+
+def _take_reader(layer: torch.nn.Linear, path: str | Path) -> None:
+    """Read landmarks as the file does."""
+    try:
+        weight = load_file(path)["weight"]
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        wanted = tuple(layer.weight.shape)
+        raise TrainingError(f"recipe.landmark_reader: {path} has no weight of shape {wanted} ({reason})") from error
 
 
 def _take_weights(model: FednForFacialExpressionDetection, checkpoint: str) -> None:
@@ -401,6 +422,7 @@ def without_events(row: Row) -> dict[str, Any]:
 
 
 __all__ = [
+    "LANDMARK_READER",
     "FeatureRecipe",
     "Inputs",
     "class_weights",

@@ -11,7 +11,7 @@ same face plays other scripts, with the rest of the one that was filmed. The bas
 what each has shown of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
+from ..configuration_fedn import FednConfig
 from ..data.cache import VideoFeatures
+from ..layers_fedn import LANDMARK_MOTION_SCALE, sliding_mean
 from ..synthetic.behaviour import Script, write_script
 from ..synthetic.statistics import STATISTICS
 from .settings import TrainingError
@@ -30,6 +32,8 @@ Row = Mapping[str, Any]
 _SEED = 9
 _DEGREES = 10.0  # of head and eyes count as much as a whole contraction of a muscle
 _ALL, _OWN = 1.0, 2.0  # ridges: of the basis of all faces, and of what each adds to it
+_READER = 1e-7  # ridge per frame: some 0.03 pixels of a crop
+_WHOLE = 5.0  # what a whole contraction is read as
 
 
 def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate: float) -> list[dict[str, Any]]:
@@ -60,12 +64,51 @@ def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate:
     (100, 320)
     ```
     """
+    return [
+        _row(f"{row['video_id']}_again_{number}", row["subject_id"], script, features, frame_rate)
+        for row, _, plays in _played(rows, folder, per_video, frame_rate)
+        for number, (script, features) in enumerate(plays)
+    ]
+
+
+def fit_landmark_reader(rows: Sequence[Row], folder: str | Path, per_video: int, config: FednConfig) -> torch.Tensor:
+    """
+    How to read muscles from landmarks: the linear map from what landmarks differ by from their slow baseline to what
+    the script's acts differ by from theirs, with the least squares over all that the faces did and `reenact`. It knows
+    which ways landmarks go together for other reasons, and looks across them: gradients take very long to find that.
+
+    Args:
+        rows, folder, per_video: As for `reenact`.
+        config: Of the network that it is for: `temporal_difference_frames`, `frame_rate`.
+
+    Returns:
+        float32 (`LANDMARK_CHANNELS`, 936), the weight of the network's `landmark_reader`.
+    """
+    radius, squares, products, count = config.temporal_difference_frames // 2, 0.0, 0.0, 0
+    for row, known, plays in _played(rows, folder, per_video, config.frame_rate):
+        for acts, features in [(known, row["features"]), *((vars(script), features) for script, features in plays)]:
+            mask = features.inputs["frame_mask"]
+            asked = torch.from_numpy(_muscles(acts)[: len(mask)]).float()
+            points, asked = (
+                (values - sliding_mean(values[None], mask[None], radius)[0])[mask].double()
+                for values in (features.inputs["landmarks"].flatten(1), asked)
+            )
+            squares, products, count = squares + points.T @ points, products + points.T @ asked, count + len(points)
+    ridge = _READER * count * torch.eye(len(squares), dtype=squares.dtype)
+    reader = torch.linalg.solve(squares + ridge, products).T
+    return (_WHOLE / LANDMARK_MOTION_SCALE * reader).float().contiguous()
+
+
+def _played(
+    rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate: float
+) -> Iterator[tuple[Row, Mapping[str, np.ndarray], list[tuple[Script, VideoFeatures]]]]:
+    """Every row that trains, what is true of its frames, and the scripts that its face plays."""
     rows = [row for row in rows if row["split"] != "validation"]
     takes = [_Take.of(row, Path(folder)) for row in rows]
     basis = _fit(takes, _ALL)
-    played = []
     for person, (row, take) in enumerate(zip(rows, takes, strict=True)):
         own = basis + _fit([replace(take, shown=take.rest(basis))], _OWN)
+        plays = []
         for number in range(per_video):
             place = person * per_video + number
             script = write_script(
@@ -75,10 +118,8 @@ def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate:
                 list(STATISTICS.values())[place % len(STATISTICS)],
                 person=(_SEED, person),
             )
-            features = take.play(script, own, backwards=number % 2 == 1)
-            name = f"{row['video_id']}_again_{number}"
-            played.append(_row(name, row["subject_id"], script, features, frame_rate))
-    return played
+            plays.append((script, take.play(script, own, backwards=number % 2 == 1)))
+        yield row, take.known, plays
 
 
 def _row(video_id: str, subject_id: str, script: Script, features: VideoFeatures, frame_rate: float) -> dict[str, Any]:
@@ -103,6 +144,7 @@ def _row(video_id: str, subject_id: str, script: Script, features: VideoFeatures
 class _Take:
     """A video that was filmed, T frames: what its script says, and how the landmarks look; float64, around means."""
 
+    known: Mapping[str, np.ndarray]  # the truth, frame by frame
     acts: torch.Tensor  # (T, K); 0 where no face is seen
     shown: torch.Tensor  # (T, 936), likewise
     acts_mean: torch.Tensor
@@ -119,11 +161,12 @@ class _Take:
         mask = features.inputs["frame_mask"]
         if not mask.any():
             raise TrainingError(f"{folder}: no face is seen in {row['video_id']}; leave it out")
-        acts = _acts({name: values[features.native_frame] for name, values in load_file(truth).items()})
+        known = {name: values[features.native_frame] for name, values in load_file(truth).items()}
+        acts = _acts(known)
         shown = features.inputs["landmarks"].flatten(1).double()
         acts_mean, shown_mean = acts[mask].mean(0), shown[mask].mean(0)
         seen = mask[:, None]
-        return cls((acts - acts_mean) * seen, (shown - shown_mean) * seen, acts_mean, shown_mean, mask)
+        return cls(known, (acts - acts_mean) * seen, (shown - shown_mean) * seen, acts_mean, shown_mean, mask)
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -146,13 +189,18 @@ class _Take:
         return VideoFeatures(inputs, np.arange(length), np.arange(length) / script.fps)
 
 
-def _acts(known: Mapping[str, np.ndarray]) -> torch.Tensor:
-    """What moves landmarks, (T, K), of a script or of the truth of a video."""
+def _muscles(known: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What is read from landmarks, (T, 55), of a script or of the truth of a video."""
     units = known["action_units"].reshape(len(known["action_units"]), -1)
-    head, gaze = known["head_rotation_deg"] / _DEGREES, known["gaze_deg"] / _DEGREES
-    yaw, pitch, roll = head.T
+    return np.concatenate([units, known["head_rotation_deg"] / _DEGREES, known["gaze_deg"] / _DEGREES], 1)
+
+
+def _acts(known: Mapping[str, np.ndarray]) -> torch.Tensor:
+    """What moves landmarks, (T, K), likewise."""
+    muscles = _muscles(known)
+    units, (yaw, pitch, roll) = muscles[:, :-5], muscles[:, -5:-2].T
     turns = np.stack([yaw**2, pitch**2, roll**2, yaw * pitch, yaw * roll, pitch * roll], 1)
-    return torch.from_numpy(np.concatenate([units, units**2, head, turns, gaze], 1).astype(np.float64))
+    return torch.from_numpy(np.concatenate([muscles, units**2, turns], 1).astype(np.float64))
 
 
 def _fit(takes: Sequence[_Take], ridge: float) -> torch.Tensor:
@@ -164,4 +212,4 @@ def _fit(takes: Sequence[_Take], ridge: float) -> torch.Tensor:
     )
 
 
-__all__ = ["reenact"]
+__all__ = ["fit_landmark_reader", "reenact"]

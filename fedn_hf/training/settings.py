@@ -301,6 +301,7 @@ class Recipe:
         system: What each fold trains. "joint": one network. "cascade", the two-stage baseline: one that only spots,
             and one that only recognises, which names what the first one found. "flow_rule": nothing; a rule finds
             peaks of displacement in optical flow (`baselines`).
+        landmark_reader: File of how muscles are read from FaceMesh's landmarks; by default that of the package.
         reenactments: How many more scripts each synthetic video's face plays for training (`reenactment`).
 
     Raises:
@@ -330,6 +331,7 @@ class Recipe:
     checkpoint: str | None = None
     balance_classes: bool = False
     system: Literal["joint", "cascade", "flow_rule"] = "joint"
+    landmark_reader: str | None = None
     reenactments: int = 0
 
     def __post_init__(self):
@@ -342,10 +344,11 @@ class Recipe:
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 raise TrainingError(f"recipe.{name} must be a number of {of}, got {value!r}")
-        for name in ("backbone", "checkpoint"):
+        for name in ("backbone", "checkpoint", "landmark_reader"):
             value = getattr(self, name)
             if not isinstance(value, str | None):
-                raise TrainingError(f"recipe.{name} must be a folder or a name on the Hub, got {value!r}")
+                kind = "file" if name == "landmark_reader" else "folder or a name on the Hub"
+                raise TrainingError(f"recipe.{name} must be a {kind}, got {value!r}")
         if type(self.balance_classes) is not bool:
             raise TrainingError(f"recipe.balance_classes must be true or false, got {self.balance_classes!r}")
         known = {each.name for each in dataclasses.fields(FednConfig)} - {"id2label", "label2id"}  # of the scheme
@@ -400,7 +403,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as `from_dict` takes it."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        for name in ("checkpoint", "reenactments"):  # runs that were begun before there were these can go on
+        for name in (
+            "checkpoint",
+            "landmark_reader",
+            "reenactments",
+        ):  # runs that were begun before there were these can go on
             if not values[name]:
                 del values[name]
         return {k: v.to_dict() if isinstance(v, Settings) else _plain(v) for k, v in values.items()}
