@@ -4,7 +4,8 @@
     python examples/make_default_checkpoint.py --face-model face_model.npz --work work -o fedn_hf/weights/default
 
 1. Videos of synthetic people (`fedn synth`).
-2. How muscles are read from their landmarks, and the same faces in more scripts (`fedn_hf.training.reenactment`).
+2. How muscles are read from their landmarks, twice (see SHIPPED), and the same faces in more scripts
+   (`fedn_hf.training.reenactment`).
 3. FEDN on what is read (examples/recipes/default.yaml). The people of the set's validation choose the epoch, the
    calibration of scores and the threshold; those of its tests train, too, as benchmarks have people of their own.
 
@@ -17,7 +18,7 @@ import os
 from pathlib import Path
 
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fedn_hf import ProgressHook, load_pipeline
 from fedn_hf.data.cache import FeatureCache
@@ -30,6 +31,9 @@ from fedn_hf.training.reenactment import fit_landmark_reader, reenact
 RECIPES = Path(__file__).parent / "recipes"
 PEOPLE = Order(subjects=100, videos_per_subject=1, seconds=50.0, seed=1, statistics="samm_lv")
 READ = 3  # scripts of every face that the reader of landmarks is fitted to, beside the one that was filmed
+# Ridges of the reader that the network learns with, and of the one that it then reads with: validation people's F1 is
+# 0.698 with that, 0.685 with the first, and 0.673 with 1e-5.
+LEARNT, SHIPPED = 1e-7, 1e-6
 # What of a checkpoint the package needs: it has the code and the face networks already.
 KEPT = ("config.json", "model.safetensors", "video_preprocessor_config.json", "README.md")
 
@@ -44,18 +48,21 @@ def main() -> None:
     people, recipe = arguments.work / "people", Recipe.read(RECIPES / "default.yaml")
     render(PEOPLE, people, face_model=arguments.face_model, workers=os.cpu_count(), progress=print)
     with ProgressHook() as hook:
-        first = recipe.with_values({"reenactments": 0})
-        rows, labels = video_rows(people, first, cache=FeatureCache(arguments.work / "cache"), hook=hook)
+        filmed = recipe.with_values({"reenactments": 0})
+        rows, labels = video_rows(people, filmed, cache=FeatureCache(arguments.work / "cache"), hook=hook)
         rows = [{**row, "split": row["split"].replace("test", "train")} for row in rows]
-        reader = arguments.work / LANDMARK_READER.name
-        if not reader.exists():
-            with replacing(reader) as unfinished:
-                config = recipe.config(labels)
-                save_file({"weight": fit_landmark_reader(rows, people, READ, config)}, unfinished)
-        recipe = recipe.with_values({"landmark_reader": str(reader)})
+        first, reader = (arguments.work / name for name in ("first_reader.safetensors", LANDMARK_READER.name))
+        for path, ridge in ((first, LEARNT), (reader, SHIPPED)):
+            if not path.exists():
+                with replacing(path) as unfinished:
+                    weight = fit_landmark_reader(rows, people, READ, recipe.config(labels), ridge)
+                    save_file({"weight": weight}, unfinished)
+        recipe = recipe.with_values({"landmark_reader": str(first)})
         rows += reenact(rows, people, recipe.reenactments, float(recipe.config(labels).frame_rate))
         trained = train_one(rows, labels, recipe, arguments.work / "run", hook=hook)
-    load_pipeline(arguments.work / "run" / "model").save_pretrained(arguments.work / "checkpoint")
+    detect = load_pipeline(arguments.work / "run" / "model")
+    detect.model.fedn.embedding.landmark_reader.weight.data.copy_(load_file(reader)["weight"])
+    detect.save_pretrained(arguments.work / "checkpoint")
     arguments.output.mkdir(parents=True, exist_ok=True)
     made = {arguments.output / name: arguments.work / "checkpoint" / name for name in KEPT}
     made[arguments.output.parent / reader.name] = reader

@@ -32,7 +32,6 @@ Row = Mapping[str, Any]
 _SEED = 9
 _DEGREES = 10.0  # of head and eyes count as much as a whole contraction of a muscle
 _ALL, _OWN = 1.0, 2.0  # ridges: of the basis of all faces, and of what each adds to it
-_READER = 1e-7  # ridge per frame: some 0.03 pixels of a crop
 _WHOLE = 5.0  # what a whole contraction is read as
 
 
@@ -71,7 +70,9 @@ def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate:
     ]
 
 
-def fit_landmark_reader(rows: Sequence[Row], folder: str | Path, per_video: int, config: FednConfig) -> torch.Tensor:
+def fit_landmark_reader(
+    rows: Sequence[Row], folder: str | Path, per_video: int, config: FednConfig, ridge: float = 1e-7
+) -> torch.Tensor:
     """
     How to read muscles from landmarks: the linear map from what landmarks differ by from their slow baseline to what
     the script's acts differ by from theirs, with the least squares over all that the faces did and `reenact`. It knows
@@ -80,6 +81,8 @@ def fit_landmark_reader(rows: Sequence[Row], folder: str | Path, per_video: int,
     Args:
         rows, folder, per_video: As for `reenact`.
         config: Of the network that it is for: `temporal_difference_frames`, `frame_rate`.
+        ridge: Per frame, in squared units of the crop: 1e-7 are some 0.03 pixels. The larger, the less it leans on
+            ways of going together that real faces may not share.
 
     Returns:
         float32 (`LANDMARK_CHANNELS`, 936), the weight of the network's `landmark_reader`.
@@ -94,8 +97,8 @@ def fit_landmark_reader(rows: Sequence[Row], folder: str | Path, per_video: int,
                 for values in (features.inputs["landmarks"].flatten(1), asked)
             )
             squares, products, count = squares + points.T @ points, products + points.T @ asked, count + len(points)
-    ridge = _READER * count * torch.eye(len(squares), dtype=squares.dtype)
-    reader = torch.linalg.solve(squares + ridge, products).T
+    ridges = ridge * count * torch.eye(len(squares), dtype=squares.dtype)
+    reader = torch.linalg.solve(squares + ridges, products).T
     return (_WHOLE / LANDMARK_MOTION_SCALE * reader).float().contiguous()
 
 
