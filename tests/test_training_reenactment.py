@@ -69,6 +69,12 @@ def test_nobody_who_validates_plays_or_teaches_the_others(taken):
     )
 
 
+def test_who_is_kept_for_testing_does_not_train_by_another_script(taken):
+    rows, folder, _ = taken
+    kept = [{**row, "split": "test"} if row["subject_id"] == "s3" else row for row in rows]
+    assert {row["subject_id"] for row in reenact(kept, folder, 1, FPS) if row["split"] == "test"} == {"s3"}
+
+
 def test_rows_can_be_trained_on(taken):
     rows, folder, _ = taken
     played = reenact(rows, folder, 2, FPS)

@@ -37,7 +37,7 @@ _WHOLE = 5.0  # what a whole contraction is read as
 
 def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate: float) -> list[dict[str, Any]]:
     """
-    More rows of the same people, for training alone.
+    More rows of the same people, in the parts of the set that they are in.
 
     Args:
         rows: Of a set that `fedn synth` made, with the landmarks of whole videos (T, 468, 2) as `features`. Those
@@ -64,7 +64,7 @@ def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate:
     ```
     """
     return [
-        _row(f"{row['video_id']}_again_{number}", row["subject_id"], script, features, frame_rate)
+        _row(row, number, script, features, frame_rate)
         for row, _, plays in _played(rows, folder, per_video, frame_rate)
         for number, (script, features) in enumerate(plays)
     ]
@@ -125,7 +125,7 @@ def _played(
         yield row, take.known, plays
 
 
-def _row(video_id: str, subject_id: str, script: Script, features: VideoFeatures, frame_rate: float) -> dict[str, Any]:
+def _row(of: Row, number: int, script: Script, features: VideoFeatures, frame_rate: float) -> dict[str, Any]:
     events = [
         {
             "onset": event.onset_frame,
@@ -139,8 +139,9 @@ def _row(video_id: str, subject_id: str, script: Script, features: VideoFeatures
         for event in script.expressions
         if event.offset_frame < len(features)
     ]
-    row = {"video_id": video_id, "subject_id": subject_id, "split": "train", "fps": frame_rate}
-    return {**row, "num_frames": len(features), "events": events, "features": features}
+    # In the same part of the set as the video: who is kept for testing must not train by another script either.
+    row = {"video_id": f"{of['video_id']}_again_{number}", "subject_id": of["subject_id"], "split": of["split"]}
+    return {**row, "fps": frame_rate, "num_frames": len(features), "events": events, "features": features}
 
 
 @dataclass(frozen=True, eq=False)
