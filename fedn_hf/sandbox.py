@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _MAX_WORD_BYTES = 2**20
 
 
+class SandboxError(FednError):
+    """The process that reads cannot be started, which is no file's fault."""
+
+
 @dataclass(frozen=True)
 class SandboxLimits:
     """
@@ -68,7 +72,7 @@ class Sandbox:
         types, labels: Names that the network knows.
 
     Raises:
-        FednError: As `load_pipeline`, or no such processes on this system.
+        SandboxError: What `load_pipeline` says, or there are no such processes on this system.
 
     Example:
         >>> with Sandbox() as detect:  # doctest: +SKIP
@@ -86,7 +90,10 @@ class Sandbox:
         limits: SandboxLimits | None = None,
     ):
         if resource is None:
-            raise FednError("the sandbox needs Linux or macOS; leave it out, or run everything in a container")
+            raise SandboxError(
+                "the sandbox needs Linux or macOS; leave it out (`fedn archive --no-sandbox`), or run everything in a "
+                "container"
+            )
         self.limits = limits or SandboxLimits()
         model = None if model is None else os.fspath(model)
         self._wish = {"model": model, "revision": revision, "device": device, "threads": threads}
@@ -120,10 +127,13 @@ class Sandbox:
 
         Raises:
             MediaError: The file cannot be read, or it has crashed the process or met a limit.
+            SandboxError: The process has ended before, and cannot be started again.
             ValueError: As the pipeline.
         """
         path = os.fspath(path)
         with self._turn:
+            if self._process is not None and self._process.poll() is not None:  # while it had nothing to do
+                self.close()
             if self._process is None:
                 self._start()
             try:
@@ -156,13 +166,13 @@ class Sandbox:
             mine.send_bytes(json.dumps({**self._wish, "limits": asdict(self.limits)}).encode())
             told = json.loads(mine.recv_bytes(_MAX_WORD_BYTES))  # loading may mean downloading: no limit of time
         except (EOFError, OSError):
-            raise FednError(f"the network could not be loaded: {self._ending()}") from None
+            raise SandboxError(f"the network could not be loaded: {self._ending()}") from None
         except BaseException:
             self.close()
             raise
         if "error" in told:
             self.close()
-            raise FednError(told["error"])
+            raise SandboxError(told["error"])
         self.types, self.labels = told["types"], told["labels"]
         self._is_busy = False
 
@@ -211,7 +221,7 @@ def _serve(handle: int) -> None:
     wish = json.loads(connection.recv_bytes())
     limits = SandboxLimits(**wish.pop("limits"))
     try:
-        pipeline = _load(**wish)
+        pipeline = load_quietly(**wish)
     except FednError as error:
         _tell(connection, error=str(error))
         return
@@ -237,7 +247,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _load(model: str | None, revision: str | None, device: str | int | None, threads: int | None):
+def load_quietly(model: str | None, revision: str | None, device: str | int | None, threads: int | None):
+    """The pipeline of a process that nobody watches: what matters comes as an error."""
     import logging
 
     import torch
@@ -312,4 +323,4 @@ def _is_shortage(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, BlockingIOError)) or "allocate memory" in str(error)
 
 
-__all__ = ["Sandbox", "SandboxLimits"]
+__all__ = ["Sandbox", "SandboxError", "SandboxLimits", "load_quietly"]

@@ -1,15 +1,17 @@
-"""Workers that need no network: what they do with videos stands in the videos' names."""
+"""Workers that need no network, and one that does: what happens to videos stands in their names."""
 
 import os
 import signal
 import time
 import uuid
 from functools import partial
+from pathlib import Path
 
 from fedn_hf.archive import Archive, Job, Video, Worker
 from fedn_hf.archive.processes import Processes, hand_out
 from fedn_hf.archive.worker import blank_row
 from fedn_hf.media_fedn import FednError
+from fedn_hf.sandbox import SandboxLimits
 
 
 class Light(Worker):
@@ -41,6 +43,20 @@ class Mistaken(Light):
 
     def __init__(self, job: Job, number: int = 0):
         raise FednError("no such checkpoint")
+
+
+class Struck(Worker):
+    """A whole worker, in whose sandbox the decoder crashes or hangs at its first step."""
+
+    def __init__(self, job: Job, number: int = 0):
+        super().__init__(job, number)
+        self.sandbox, self.detect = self.detect, self._strike
+
+    def _strike(self, path: str, **reading):
+        name = Path(path).stem
+        number = {"crash": signal.SIGSEGV, "hang": signal.SIGSTOP}.get(name, 0)  # 0 reaches it and does nothing
+        self.sandbox.limits = SandboxLimits(silence_s=2.0 if name == "hang" else 300.0)
+        return self.sandbox(path, hook=lambda *args, **kwargs: os.kill(self.sandbox._process.pid, number), **reading)
 
 
 def job_in(folder) -> Job:

@@ -21,13 +21,14 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from fedn_hf import exporters
-from fedn_hf.archive import Archive, Video, find_durations, longest_first, read_manifest, shard_of, write_tables
+from fedn_hf.archive import Archive, Job, Video, find_durations, longest_first, read_manifest, shard_of, write_tables
 from fedn_hf.archive.processes import Processes, hand_out
 from fedn_hf.archive.store import MOST_ATTEMPTS
 from fedn_hf.archive.videos import check_id
 from fedn_hf.cli import app
+from fedn_hf.cli.batch import Results
 from fedn_hf.media_fedn import FednError
-from tests.archive_workers import Light, Mistaken, Unready, job_in
+from tests.archive_workers import Light, Mistaken, Struck, Unready, job_in
 from tests.clips import make
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +142,23 @@ def test_what_ends_its_worker_is_tried_twice_and_costs_nothing_else(tmp_path, li
     assert "out of memory" in rows["killer"]["error"] and rows["broken"]["error"] == "broken"
     assert [archive.row_of(video)["status"] for video in videos] == [rows[video.id]["status"] for video in videos]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.parent.name == "attempts"]
+
+
+def test_a_decoder_that_crashes_or_hangs_costs_its_video_and_not_the_worker(tmp_path):
+    paths = [tmp_path / f"{name}.mp4" for name in ("crash", "hang", "first", "second")]
+    for path in paths[:2]:
+        path.symlink_to(ROOT / "examples" / "media" / "synthetic.mp4")
+    for path in paths[2:]:
+        make(path, times=[n / 25 for n in range(10)])
+    job = Job(str(tmp_path / "out"), "run", Results.of(tmp_path / "out" / "videos", ["json"]))
+    videos = [Video(path.stem, str(path)) for path in (paths[0], paths[2], paths[1], paths[3])]
+    with Processes(partial(Struck, job), 1) as crew:
+        worker = crew._members[0].process
+        rows = {row["id"]: row for row in hand_out(videos, crew)}
+        assert crew._members[0].process is worker
+    assert [rows[name]["status"] for name in ("crash", "first", "hang", "second")] == ["failed", "done"] * 2
+    assert "crashed (SIGSEGV)" in rows["crash"]["error"] and "nothing got done in 2 s" in rows["hang"]["error"]
+    assert sorted(path.name for path in (tmp_path / "out" / "videos").iterdir()) == ["first.json", "second.json"]
 
 
 @pytest.mark.parametrize(("kind", "reason"), [(Unready, "fewer --workers"), (Mistaken, "no such checkpoint")])
@@ -284,7 +302,7 @@ def test_the_command_goes_through_a_folder_and_goes_on_with_it(tmp_path, light):
     os.utime(bad, ns=(before, before))  # nobody can see that it is another one
     seen = fedn("archive", "status", out).output
     assert "not running" in seen and re.search(r"done +1 .*\nfailed +1 .*\nto do +0 ", seen) and "b.mp4: not a" in seen
-    ran = fedn("archive", videos, "-o", out, "--workers", 1, "--format", "json", "--retry-failed")
+    ran = fedn("archive", videos, "-o", out, "--workers", 1, "--format", "json", "--retry-failed", "--no-sandbox")
     assert ran.exit_code == 0 and "2 of 2 videos done" in ran.output
     assert (out / "videos/P1/a.json").stat().st_mtime_ns == made
     other = fedn("archive", videos, "-o", out, "--format", "json", "--score-threshold", 0.9)

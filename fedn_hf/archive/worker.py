@@ -1,14 +1,16 @@
 """One video after the other: what a worker does, on whichever machine and under whichever engine."""
 
-import logging
+import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from ..media_fedn import FednError, MediaError
+from ..sandbox import Sandbox, SandboxError, load_quietly
 from .store import MOST_ATTEMPTS, Archive
 from .videos import Video
 
@@ -34,6 +36,7 @@ class Job:
     model, revision: as `load_pipeline` takes them.
     device: where the network runs; None spreads the workers over what accelerators there are.
     reading, settings: as the pipeline and `FednDetections.describe` take them.
+    sandbox: whether each worker reads videos in a process of its own, with limits.
     """
 
     folder: str
@@ -44,12 +47,14 @@ class Job:
     device: str | None = None
     reading: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    sandbox: bool = True
 
 
 class Worker:
     """
     Finds the expressions in one video after the other. The network is loaded once, and runs on one CPU thread: many
-    workers use a machine better than many threads.
+    workers use a machine better than many threads. It runs in a `Sandbox`, which a video may end; then it is loaded
+    once more.
 
     Args:
         job: what is done.
@@ -61,19 +66,14 @@ class Worker:
 
     def __init__(self, job: Job, number: int = 0):
         import torch
-        import transformers
 
-        from ..loading import load_pipeline
-
-        transformers.utils.logging.disable_progress_bar()
-        for library in ("fedn_hf", "huggingface_hub", "transformers"):
-            logging.getLogger(library).setLevel(logging.ERROR)
         torch.set_num_threads(1)
         device = job.device
         if device is None and torch.cuda.is_available():
             device = f"cuda:{number % torch.cuda.device_count()}"
         self.job, self.archive = job, Archive(job.folder)
-        self.pipeline = load_pipeline(job.model, revision=job.revision, device=device)
+        network = {"model": job.model, "revision": job.revision, "device": device, "threads": 1}
+        self.detect = Sandbox(**network) if job.sandbox else partial(load_quietly(**network), return_raw=True)
 
     def __call__(self, video: Video) -> dict[str, Any]:
         """
@@ -96,6 +96,8 @@ class Worker:
         begun = time.monotonic()
         try:
             found = self._detect(video)
+        except SandboxError:  # no fault of this video: another worker takes this one's place, under either engine
+            os._exit(1)
         except Exception as error:  # a fault of ours, too, must not cost the other videos
             found = failed(video, _reason(error, video))
         return {**found, "took_s": round(time.monotonic() - begun, 3)}
@@ -103,7 +105,7 @@ class Worker:
     def _detect(self, video: Video) -> dict[str, Any]:
         from ..annotation import ExpressionAnnotation
 
-        raw = self.pipeline(video.path, return_raw=True, **self.job.reading)
+        raw = self.detect(video.path, **self.job.reading)
         raw.provenance["source"] = video.path
         annotation = ExpressionAnnotation.from_dict(raw.describe(**self.job.settings))
         self.job.files.write(video, annotation, raw)

@@ -89,6 +89,14 @@ def run(
     max_duration: options.MaxDuration = None,
     formats: options.Formats = None,
     save_raw: options.SaveRaw = False,
+    sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--sandbox/--no-sandbox",
+            help="Whether each worker reads videos in a process of its own, with limits of memory and time: what a "
+            "decoder breaks is one video then.",
+        ),
+    ] = True,
 ) -> None:  # fmt: skip
     """Find the expressions in all videos of a list or a folder.
 
@@ -123,7 +131,7 @@ def run(
             store.keep_plan(wanted)
             job = Job(
                 str(store.folder), uuid.uuid4().hex, files, model, known, device,
-                {**reading, "batch_size": batch_size or 1}, settings,
+                {**reading, "batch_size": batch_size or 1}, settings, sandbox,
             )  # fmt: skip
             rows = zip(wanted, store.rows(wanted), strict=True)
             ended = {video.id: row["status"] for video, row in rows if row}
