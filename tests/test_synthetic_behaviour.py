@@ -21,7 +21,8 @@ from fedn_hf.synthetic.statistics import (
 from tests.conftest import SHARED
 
 ARRAYS = (
-    *("action_units", "intensity", "head_rotation_deg", "head_shift_cm", "gaze_deg", "light_gain", "occluder_cm"),
+    *("action_units", "intensity", "head_rotation_deg", "head_shift_cm"),
+    *("gaze_deg", "light_gain", "lamp_deg", "occluder_cm"),
 )
 EYES_SHUT = {"blink", "long_blink", "blink_burst"}
 
@@ -119,15 +120,26 @@ def test_neighbours_that_leak_or_hide_say_from_whom(scripts):
 def test_arrays_are_sound(scripts):
     for script in scripts:
         count = script.num_frames
-        shapes = {name: getattr(script, name).shape for name in ARRAYS}
-        assert shapes == dict(
-            zip(ARRAYS, [(count, 25, 2), (count,), *[(count, 3)] * 2, (count, 2), (count,), (count, 3)], strict=True)
-        )
+        shapes = [(count, 25, 2), (count,), *[(count, 3)] * 2, (count, 2), (count,), (count, 2), (count, 3)]
+        assert [getattr(script, name).shape for name in ARRAYS] == shapes
         assert all(getattr(script, name).dtype == np.float32 for name in ARRAYS)
         assert all(np.isfinite(getattr(script, name)).all() for name in ARRAYS[:-1])
         assert script.action_units.min() >= 0 and script.action_units.max() <= 1
         assert np.abs(script.head_rotation_deg).max() < 40 and np.abs(script.head_shift_cm).max() < 12
         assert script.light_gain.min() > 0.3 and script.light_gain.max() < 2
+
+
+def test_the_restless_look_around_under_lamps_that_move_and_act_as_they_would():
+    quiet, restless = (write_script((6, 1), 120, 30, restless=restless) for restless in (False, True))
+    assert restless.expressions == quiet.expressions and np.array_equal(restless.action_units, quiet.action_units)
+    kinds = {d.kind for d in restless.distractors} - {d.kind for d in quiet.distractors}
+    assert kinds == {"look_around", "lamp_moves", "lamp_switch"}
+    away = np.abs(restless.head_rotation_deg - quiet.head_rotation_deg).max(1)
+    assert 15 < away.max() < 60 and np.median(away) < 3  # far, and mostly back again
+    assert np.abs(np.diff(away)).max() * 30 < 400  # degrees per second: a quick turn
+    assert not quiet.lamp_deg.any() and np.abs(restless.lamp_deg).max() > 15
+    assert restless.light_gain.min() > 0.02 and restless.light_gain.max() < 4
+    assert np.abs(restless.gaze_deg).max() <= 35
 
 
 def test_muscles_do_not_jump(scripts):

@@ -23,6 +23,9 @@ def _synth(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
     fps: Annotated[float | None, typer.Option(help="Frame rate; else 25 to 200, drawn for each video.")] = None,
     statistics: Annotated[str, typer.Option(help="Events as in casme_2, casme_3 or samm_lv.")] = "casme_2",
+    restless: Annotated[
+        int, typer.Option(min=0, help="Of the people, the last ones: they look far around, under lamps that move.")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     face_model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Else the environment variable FEDN_FACE_MODEL says where.")
@@ -49,7 +52,7 @@ def _synth(
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
-        order = Order(subjects, videos_per_subject, seconds, size, seed, fps, statistics)
+        order = Order(subjects, videos_per_subject, seconds, size, seed, fps, statistics, restless)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("rendering", total=len(order.names()))
             render(

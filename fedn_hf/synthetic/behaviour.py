@@ -73,6 +73,7 @@ class Script:
         head_shift_cm: (T, 3) float32: x to the right of the picture, y up, z towards the camera.
         gaze_deg: (T, 2) float32: yaw and pitch of the eyes relative to the head.
         light_gain: (T,) float32: multiplier of the main light, 1 if nothing changes.
+        lamp_deg: (T, 2) float32: yaw and pitch by which the main light has moved.
         occluder_cm: (T, 3) float32: an object before the face, relative to the head's centre, axes as for the shift;
             NaN where there is none.
     """
@@ -86,6 +87,7 @@ class Script:
     head_shift_cm: np.ndarray = field(repr=False)
     gaze_deg: np.ndarray = field(repr=False)
     light_gain: np.ndarray = field(repr=False)
+    lamp_deg: np.ndarray = field(repr=False)
     occluder_cm: np.ndarray = field(repr=False)
 
     @property
@@ -118,6 +120,8 @@ def write_script(
     fps: float,
     statistics: str | Statistics = "casme_2",
     person: int | Sequence[int] | None = None,
+    *,
+    restless: bool = False,
 ) -> Script:
     """
     Write the script of a video: what the face, the head, the eyes and the light do in every frame.
@@ -133,6 +137,7 @@ def write_script(
         statistics (`str` or [`Statistics`]): "casme_2", "casme_3" or "samm_lv".
         person (`int` or sequence of `int`, *optional*): Seed of how often this person blinks, speaks and moves, to
             share it among videos; by default `seed`.
+        restless (`bool`): Somebody who looks far around, under lamps that move and are switched.
 
     Returns:
         [`Script`].
@@ -164,7 +169,8 @@ def write_script(
     plans = _plan(seed, seconds, corpus, rng)
     intensity = np.zeros(len(timeline.t), np.float32)
     acted = [(plan, _act(plan, corpus, timeline, intensity, rng)) for plan in plans]
-    distract(timeline, Habits.draw(np.random.default_rng([*person, 2])), np.random.default_rng([*seed, 3]))
+    habits = Habits.draw(np.random.default_rng([*person, 2]), restless=restless)
+    distract(timeline, habits, np.random.default_rng([*seed, 3]))
     return Script(
         fps=fps,
         expressions=_related([(plan, event) for plan, event in acted if event]),
@@ -176,6 +182,7 @@ def write_script(
         # Eyes hold their target while the head moves.
         gaze_deg=np.clip(timeline.target_deg - timeline.head_deg[:, :2], -35, 35),
         light_gain=timeline.light,
+        lamp_deg=timeline.lamp_deg,
         occluder_cm=timeline.occluder,
     )
 

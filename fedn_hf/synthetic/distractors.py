@@ -24,6 +24,7 @@ class Habits:
         drift_deg, drift_cm: How far head and body wander.
         tone: Action unit -> (left, right) at rest.
         screen: How strongly the light of a screen changes with the film; 0 without one.
+        looks_around, lamps: As the others; of those alone who do not sit still before a camera that somebody set up.
     """
 
     blinks: float
@@ -41,10 +42,12 @@ class Habits:
     drift_cm: float
     tone: Peaks
     screen: float
+    looks_around: float
+    lamps: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Habits":
-        """Those of a person: most are quiet, some blink or talk a lot."""
+    def draw(cls, rng: np.random.Generator, *, restless: bool = False) -> "Habits":
+        """Those of a person: most are quiet, some blink or talk a lot; the `restless` look around under many lamps."""
 
         def around(median: float, spread: float = 0.5) -> float:
             return float(median * np.exp(rng.normal(0, spread)))
@@ -70,12 +73,28 @@ class Habits:
             drift_cm=around(0.5, 0.4),
             tone=tone,
             screen=float(rng.uniform(0.01, 0.06)) if rng.random() < 0.5 else 0.0,
+            looks_around=around(5.0) if restless else 0.0,
+            lamps=around(2.0) if restless else 0.0,
         )
 
 
 def distract(timeline: Timeline, habits: Habits, rng: np.random.Generator) -> None:
     """Add all of it. The order is fixed, because each draws from the generator in turn."""
-    for behave in (_rest, _look, _nod, _shift_posture, _blink, _speak, _swallow, _fidget, _occlude, _light):
+    kinds = (
+        _rest,
+        _look,
+        _nod,
+        _shift_posture,
+        _blink,
+        _speak,
+        _swallow,
+        _fidget,
+        _occlude,
+        _light,
+        _look_around,
+        _lamps,
+    )
+    for behave in kinds:
         behave(timeline, habits, np.random.default_rng(rng.integers(2**63)))
 
 
@@ -313,6 +332,50 @@ def _light(timeline: Timeline, habits: Habits, rng: np.random.Generator) -> None
         levels = rng.normal(0, habits.screen, len(shots))
         timeline.light *= 1 + np.clip(levels[np.searchsorted(shots, t, side="right") - 1], -0.2, 0.2)
         timeline.mark("screen_flicker", 0, timeline.seconds)
+
+
+def _look_around(timeline: Timeline, habits: Habits, rng: np.random.Generator) -> None:
+    """Far to the side, up, or down to a desk, and often straight to another place before the head comes back."""
+    time_free = 0.0
+    for time in _occasions(timeline, habits.looks_around, 1.0, rng):
+        if time < time_free:
+            continue
+        places = [np.zeros(3)]
+        for _ in range(int(rng.choice((1, 2, 3), p=(0.6, 0.25, 0.15)))):
+            yaw, pitch = (
+                rng.choice((-1, 1), 2) * rng.uniform((8, 5), (38, 26)) * ((1, 0.3), (0.3, 1), (1, 1))[rng.integers(3)]
+            )
+            places.append(np.array((yaw, pitch, rng.normal(0, 4))))
+        begin = time
+        for here, there in zip(places, [*places[1:], places[0]], strict=True):
+            turn_s = rng.uniform(0.3, 0.6) + float(np.hypot(*(there - here)[:2])) / rng.uniform(25, 120)
+            path = smooth_step((timeline.t - time) / turn_s)[:, None]
+            timeline.head_deg += (there - here) * path
+            # Eyes are there first.
+            timeline.target_deg += (
+                1.2 * (there - here)[:2] * smooth_step((timeline.t - time) / (0.5 * turn_s))[:, None]
+            )
+            time += turn_s + rng.choice((0.0, rng.exponential(1.2)))
+        timeline.mark("look_around", begin, time)
+        time_free = time + 0.5
+
+
+def _lamps(timeline: Timeline, habits: Habits, rng: np.random.Generator) -> None:
+    """The main lamp is carried about, or switched off, or another one on that is brighter."""
+    for time in _occasions(timeline, habits.lamps, 4.0, rng):
+        stays_s = rng.exponential(3.0)
+        if rng.random() < 0.5:
+            kind, change_s, back_s = "lamp_moves", *rng.uniform(0.4, 4.0, 2)
+            path = bump(time, change_s, stays_s, back_s)(timeline.t)
+            timeline.lamp_deg += path[:, None] * rng.normal(0, (45, 25))
+            size = rng.uniform(-0.4, 0.6)
+        else:
+            kind, change_s, back_s = "lamp_switch", *rng.uniform(0.03, 0.6, 2)
+            path = bump(time, change_s, stays_s, back_s)(timeline.t)
+            size = rng.choice((rng.uniform(-0.85, -0.4), rng.uniform(0.3, 1.0)))
+        timeline.light *= 1 + size * path
+        timeline.mark(kind, time, time + change_s)
+        timeline.mark(kind, time + change_s + stays_s, time + change_s + stays_s + back_s)
 
 
 __all__ = ["Habits", "distract"]

@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 
 # Frame rates of cameras, and how many of them have each.
 _RATES = {25.0: 0.2, 30.0: 0.5, 50.0: 0.1, 60.0: 0.17, 200.0: 0.03}
-_STREAMS = ("action_units", "intensity", "head_rotation_deg", "head_shift_cm", "gaze_deg", "light_gain", "occluder_cm")
+_STREAMS = ("action_units", "intensity", "head_rotation_deg", "head_shift_cm", "gaze_deg")
+_STREAMS += ("light_gain", "lamp_deg", "occluder_cm")
 _HIDDEN = ".synth"
 
 
@@ -57,6 +58,7 @@ class Order:
     seed: of everything.
     fps: of all videos; None draws one for each camera, from 25 to 200.
     statistics: the corpus whose statistics the expressions follow, see `behaviour.write_script`.
+    restless: how many of the subjects, the last ones, look far around, under lamps that move and are switched.
 
     Example:
         >>> order = Order(subjects=10, videos_per_subject=2, seconds=30, size=160)
@@ -71,6 +73,7 @@ class Order:
     seed: int = 0
     fps: float | None = None
     statistics: str = "casme_2"
+    restless: int = 0
 
     def __post_init__(self):
         for name in ("subjects", "videos_per_subject"):
@@ -80,6 +83,8 @@ class Order:
             raise FednError(f"size must be an even number of pixels from 64 on, got {self.size}")
         if self.seed < 0:
             raise FednError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.restless <= self.subjects:
+            raise FednError(f"restless must lie between 0 and the {self.subjects} subjects, got {self.restless}")
         if self.fps is not None and not 1 <= self.fps <= 1000:
             raise FednError(f"fps must lie between 1 and 1000, got {self.fps}")
         write_script(0, self.seconds, 5.0, self.statistics)  # complains about the length and the statistics
@@ -98,7 +103,10 @@ class Order:
         rng = np.random.default_rng((*seed, 3))
         fps = self.fps or float(rng.choice(list(_RATES), p=list(_RATES.values())))
         place = subject * self.videos_per_subject + video  # counts up, which spreads the events evenly over the set
-        script = write_script((self.seed, place), self.seconds, fps, self.statistics, person=(self.seed, subject))
+        script = write_script(
+            (self.seed, place), self.seconds, fps, self.statistics, person=(self.seed, subject),
+            restless=subject >= self.subjects - self.restless,
+        )  # fmt: skip
         return Camera.draw((*seed, 1), self.size, fps), script
 
     def scene(self, canvas: Canvas, subject: int, video: int) -> Scene:

@@ -87,11 +87,13 @@ class Scene:
         gain = self.script.light_gain[frame]
         colours = around.colours.copy()
         colours[0] *= gain
+        lights = around.lights.copy()
+        lights[0] = rotation(*self.script.lamp_deg[frame], 0.0) @ lights[0]
         dim = np.float32(0.6 + 0.4 * gain)  # the room throws the main light back
         shade(
             self._face, self._place, subject.triangles, subject.texel, subject.triangle_texels, subject.material,
             subject.atlas, subject.creases, self._folded(frame), self._turned, subject.open_sky,
-            subject.lit(around.lights @ turned), around.lights, colours, dim * around.sky, dim * around.ground,
+            subject.lit(lights @ turned), lights, colours, dim * around.sky, dim * around.ground,
             self._drawn,
         )  # fmt: skip
         size = self.camera.size

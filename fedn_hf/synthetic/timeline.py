@@ -68,7 +68,7 @@ class Timeline:
     Attributes:
         t: (T,) times of the frames in seconds.
         head_deg, head_cm: (T, 3), target_deg: (T, 2) what the eyes look at, relative to the body (yaw, pitch),
-        light: (T,), occluder: (T, 3).
+        light: (T,), lamp_deg: (T, 2) as gaze, occluder: (T, 3).
     """
 
     def __init__(self, seconds: float, fps: float):
@@ -79,6 +79,7 @@ class Timeline:
         self.head_cm = np.zeros((count, 3), np.float32)
         self.target_deg = np.zeros((count, 2), np.float32)
         self.light = np.ones(count, np.float32)
+        self.lamp_deg = np.zeros((count, 2), np.float32)
         self.occluder = np.full((count, 3), np.nan, np.float32)
         self.distractors: list[Distractor] = []
         # Muscles saturate: two that pull with a and b give 1 - (1 - a)(1 - b). So what is kept is the product.

@@ -33,6 +33,7 @@ _SEED = 9
 _DEGREES = 10.0  # of head and eyes count as much as a whole contraction of a muscle
 _ALL, _OWN = 1.0, 2.0  # ridges: of the basis of all faces, and of what each adds to it
 _WHOLE = 5.0  # what a whole contraction is read as
+_RESTLESS_DEG = 20.0  # heads that were seen turned this far may turn so again: what it looks like is known
 
 
 def reenact(rows: Sequence[Row], folder: str | Path, per_video: int, frame_rate: float) -> list[dict[str, Any]]:
@@ -120,6 +121,7 @@ def _played(
                 frame_rate,
                 list(STATISTICS.values())[place % len(STATISTICS)],
                 person=(_SEED, person),
+                restless=bool(np.abs(take.known["head_rotation_deg"]).max() > _RESTLESS_DEG),
             )
             plays.append((script, take.play(script, own, backwards=number % 2 == 1)))
         yield row, take.known, plays
