@@ -283,13 +283,15 @@ class FednConfig(PreTrainedConfig):
         # installed, and would then run half of each. The pipeline writes it back when it saves.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
-        if isinstance(self.dtype, str) and self.dtype not in _DTYPES:
+        if self.dtype is not None and str(self.dtype).removeprefix("torch.") not in _DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         for name in ("id2label", "label2id"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be a dict, got {getattr(self, name)!r}")
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(_EMOTIONS))
+        if not all(isinstance(name, str) for name in (self.id2label or {}).values()):
+            raise ValueError(f"id2label must give every label a name, got {self.id2label}")
         if self.id2label is not None and self.label2id is None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         if isinstance(self.backbone_config, dict):
@@ -297,7 +299,10 @@ class FednConfig(PreTrainedConfig):
             if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
                 raise ValueError(f"backbone_config must name a model_type of the library, got {kind!r}")
             _check_backbone(self.backbone_config)
-            self.backbone_config = CONFIG_MAPPING[kind].from_dict(self.backbone_config)
+            try:
+                self.backbone_config = CONFIG_MAPPING[kind].from_dict(self.backbone_config)
+            except Exception as error:  # whatever the library's own configurations may raise
+                raise ValueError(f"backbone_config is none of type {kind!r}: {error}") from error
         # JSON has no tuples; lists everywhere make a configuration equal to its reloaded self.
         try:
             self.regression_ranges = [[float(end) for end in pair] for pair in self.regression_ranges]
@@ -402,7 +407,7 @@ class FednConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Channels that the heads share out, and levels that cover the range of durations without a gap."""
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "hidden_size must be a multiple of num_attention_heads, got "
                 f"hidden_size={self.hidden_size}, num_attention_heads={self.num_attention_heads}"

@@ -79,8 +79,11 @@ class FednFrameEncoder(GradientCheckpointingLayer):
 
     def __init__(self, config: FednConfig):
         super().__init__()
-        self.backbone = load_backbone(config)
-        channels = self.backbone.channels[-1]
+        try:
+            self.backbone = load_backbone(config)
+            channels = self.backbone.channels[-1]
+        except (IndexError, KeyError, TypeError) as error:  # such as of lists of different lengths
+            raise ValueError(f"backbone_config makes no backbone: {error}") from error
         if channels != config.feature_size:
             raise ValueError(
                 f"feature_size must be the {channels} channels of the backbone's last map, got {config.feature_size}"

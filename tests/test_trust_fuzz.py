@@ -1,10 +1,13 @@
 """A few mutated files for each reader, and what was a fault once; `make fuzz` takes 10,000 for each."""
 
+import json
 import struct
 
 import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from fedn_hf import ExpressionAnnotation, FednConfig, FednError
+from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection
 from fedn_hf.archive import read_manifest
 from fedn_hf.results_fedn import FednDetections
 from tests.fuzz.harness import fuzz, show
@@ -68,8 +71,6 @@ def test_facts_that_are_nested_without_end_are_refused():
 
 
 def test_raw_detections_whose_parts_do_not_go_together_are_refused():
-    import torch
-
     raw = FednDetections({"path": "a"}, [], ["a", "b"], 0.5, {}, torch.arange(3) / 30, torch.arange(3), [])
     assert len(FednDetections.from_bytes(raw.to_bytes()).time_s) == 3
     for times in (torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, float("nan"), 1.0])):
@@ -84,6 +85,26 @@ def test_lines_of_a_manifest_that_are_no_objects_are_refused(line, tmp_path):
     (tmp_path / "a.jsonl").write_text(line)
     with pytest.raises(FednError, match=r"a\.jsonl: not a jsonl file"):
         read_manifest(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"dtype": [null]}',
+        '{"dtype": Infinity}',
+        '{"dtype": [[[[[null]]]]]}',
+        '{"num_attention_heads": 0}',
+        '{"id2label": {"0": [1, 1]}}',
+        '{"backbone_config": {"model_type": "resnet", "dtype": "2026-01-01"}}',
+        '{"backbone_config": {"model_type": "resnet", "id2label": "-inf"}}',
+        '{"backbone_config": {"model_type": "resnet", "hidden_sizes": [64, 96, 512]}}',
+    ],
+)
+def test_wild_values_are_refused_by_name(text):
+    """Each of them once ended deep in a library, as an IndexError, a TypeError or another of its kind."""
+    changes = json.loads(text)
+    with pytest.raises((ValueError, StrictDataclassError), match=next(iter(changes))), torch.device("meta"):
+        FednForFacialExpressionDetection(FednConfig.from_dict({**FednConfig().to_dict(), "label2id": None, **changes}))
 
 
 @pytest.mark.parametrize("name", ["id2label", "label2id"])
