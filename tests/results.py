@@ -1,12 +1,17 @@
 """Results to draw, render and report on: the synthetic clip with its truth, and recordings that never were."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
+import pympi
 
 from fedn_hf.annotation import ExpressionAnnotation, ExpressionInterval
+from tests.clips import make
 
 MEDIA = Path(__file__).resolve().parents[1] / "examples" / "media"
 CLIP = MEDIA / "synthetic.mp4"
@@ -83,3 +88,33 @@ def coded_by_hand() -> ExpressionAnnotation:
 def with_faces(one: ExpressionAnnotation, faces: int) -> ExpressionAnnotation:
     """The same events, dealt out to several faces."""
     return replace(one, intervals=[replace(e, face_id=i % faces) for i, e in enumerate(one)])
+
+
+def ending(path: Path, seconds: float = 8.0) -> ExpressionAnnotation:
+    """Write the last seconds of the synthetic clip as a video of their own; their truth: anger, micro, surprise."""
+    with av.open(str(CLIP)) as source:
+        frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+    first = len(frames) - round(seconds * FPS)
+    times = [n / FPS for n in range(len(frames) - first)]
+    make(path, times, size=frames[0].shape[1::-1], tick=Fraction(1, 30), picture=lambda n, *size: frames[first + n])
+    marked = ExpressionAnnotation.read(MEDIA / "synthetic.csv")
+    times = [f"{moment}_{unit}" for moment in ("onset", "apex", "offset") for unit in ("s", "frame")]
+    shift = {name: first / FPS if name.endswith("_s") else first for name in times}
+    events = [
+        replace(one, **{name: getattr(one, name) - shift[name] for name in times})
+        for one in marked
+        if one.onset_frame >= first
+    ]
+    return replace(marked, video={"path": str(path), "fps": FPS}, intervals=events)
+
+
+def coded_in_elan(path: Path, marked: ExpressionAnnotation, codes: Mapping[str, str]) -> None:
+    """What a coder makes of it in ELAN: a tier for each type, codes of their own, and no word of frames."""
+    file = pympi.Elan.Eaf()
+    file.add_linked_file("interview.mp4", mimetype="video/mp4")
+    for tier in ("Macro", "Micro"):
+        file.add_tier(tier)
+    for one in marked:
+        tier = one.type.split("-")[0].capitalize()
+        file.add_annotation(tier, round(1000 * one.onset_s), round(1000 * one.offset_s), codes[one.label])
+    file.to_file(str(path))

@@ -103,7 +103,8 @@ def _table(
         rate = known[_name(part)]["fps"]
     if rate is None and len(rates) == 1:
         rate = next(iter(rates))
-    return Expressions.from_annotations([part.with_frames(rate)])
+    # The rate also tells micro from macro where a coder gives no types.
+    return Expressions.from_annotations([replace(part, video={**part.video, "fps": rate}).with_frames()])
 
 
 def _left_out(part: "Expressions | ExpressionAnnotation") -> str | None:
