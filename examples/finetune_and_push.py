@@ -13,13 +13,10 @@ import shlex
 import sys
 from pathlib import Path
 
-import transformers
-
 from dataset_scripts.labels import SCHEMES
-from fedn_hf import FednForFacialExpressionDetection, ProgressHook, __version__, load_pipeline
+from fedn_hf import FednConfig, FednForFacialExpressionDetection, ProgressHook, __version__, load_pipeline
 from fedn_hf.data.cache import FeatureCache
 from fedn_hf.hub import push_to_hub
-from fedn_hf.media_fedn import FednError
 from fedn_hf.metrics import Expressions, spotting
 from fedn_hf.model_card import DatasetUse, MetricResult, ModelCard, Provenance
 from fedn_hf.training import Recipe, TrainingSettings, train_one, video_rows
@@ -39,28 +36,23 @@ def main() -> None:
     parser.add_argument("--push", metavar="NAME", help='"name/of-model" on the Hub')
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    transformers.utils.logging.disable_progress_bar()  # of loading weights
 
     # 1. The checkpoint, and how to go on from it: in small steps, with a backbone that stays as it is.
     before = load_pipeline(arguments.model, device="cpu").model
     origin = arguments.model or f"the embedded default of fedn_hf {__version__}"
     schemes = [name for name, classes in SCHEMES.items() if classes == tuple(before.config.id2label.values())]
     if not (schemes or arguments.scheme):
-        raise FednError(f"{origin} names emotions by no scheme of a corpus; give the corpus's with --scheme")
-    recipe = Recipe(
-        checkpoint=before.name_or_path,
-        scheme=arguments.scheme or schemes[0],
-        model={"freeze_backbone": True},
-        training=TrainingSettings(epochs=arguments.epochs, learning_rate=1e-4, ema_decay=0.99),
-    )
+        parser.error(f"{origin} names emotions by no scheme of a corpus; give the corpus's with --scheme")
+    how = TrainingSettings(epochs=arguments.epochs, learning_rate=1e-4, ema_decay=0.99)
+    scheme = arguments.scheme or schemes[0]
+    recipe = Recipe(checkpoint=before.name_or_path, scheme=scheme, model={"freeze_backbone": True}, training=how)
 
     # 2. The corpus, through the backbone once; who trains, chooses and is only looked at; and the training.
     with ProgressHook() as hook:
         rows, labels = video_rows(arguments.corpus, recipe, cache=FeatureCache(), hook=hook)
         parts = parts_of(rows)
         people = {row["subject_id"] for row in parts["validated on"]}
-        events = sum(len(row["events"]) for row in parts["trained on"])  # each of them makes two windows of an epoch
-        recipe = recipe.with_values({"training.batch_size": max(1, min(16, events))})
+        recipe = recipe.with_values(fitting(parts["trained on"], before.config))
         train_one(rows, labels, recipe, arguments.output / "run", validation=people, hook=hook)
     detect = load_pipeline(arguments.output / "run" / "model", device="cpu")
 
@@ -74,15 +66,12 @@ def main() -> None:
     # 4. The whole checkpoint, with a card that says where it comes from; and to the Hub.
     name, command = arguments.corpus.resolve().name, shlex.join(["python", *sys.argv])
     protocol = "strict, people who " + ("neither trained nor chose" if parts["tested on"] else "chose the threshold")
-    card = ModelCard.from_config(
-        after.config,
-        model_id=arguments.push,
-        base_model=origin,
-        training_data=[use(name, role, part) for role, part in parts.items() if part],
-        metrics=[MetricResult(dataset=name, protocol=protocol, name="spotting F1", value=tuned, command=command)],
-        threshold_choice="the best F1 (strict) on the validation people",
-        provenance=Provenance(parent_checkpoint=origin, command=command, package_version=__version__),
-    )
+    used = [use(name, role, part) for role, part in parts.items() if part]
+    score = MetricResult(dataset=name, protocol=protocol, name="spotting F1", value=tuned, command=command)
+    made = Provenance(parent_checkpoint=origin, command=command, package_version=__version__)
+    known = {"base_model": origin, "training_data": used, "metrics": [score], "provenance": made}
+    known["threshold_choice"] = "the best F1 (strict) on the validation people"
+    card = ModelCard.from_config(after.config, model_id=arguments.push, **known)
     card.save(folder := arguments.output / "checkpoint")
     detect.save_pretrained(folder)
     print(push_to_hub(folder, arguments.push) if arguments.push else f"{folder}: ready for load_pipeline")
@@ -97,6 +86,17 @@ def parts_of(rows: list[dict]) -> dict[str, list[dict]]:
         part = "validated on" if row["subject_id"] in chosen else "trained on"
         parts["tested on" if row["split"] == "test" else part].append(row)
     return parts
+
+
+def fitting(rows: list[dict], config: FednConfig) -> dict:
+    """Settings for a small corpus: batches that it fills, and windows without events only where there is room."""
+    quiet_s = [0.0]
+    for row in rows:
+        edges = [0, *sorted(event[name] for event in row["events"] for name in ("onset", "offset")), row["num_frames"]]
+        quiet_s += [(end - start) / row["fps"] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    has_room = max(quiet_s) > 1.2 * config.window_size / config.frame_rate
+    events = sum(len(row["events"]) for row in rows)
+    return {"training.batch_size": max(1, min(16, events)), "training.positive_fraction": 0.5 if has_room else 1.0}
 
 
 def found_in(model: FednForFacialExpressionDetection, rows: list[dict]) -> Expressions:
