@@ -5,6 +5,8 @@ Which frames are looked at, and how looks become tracks and crops, is decided in
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -77,8 +79,9 @@ class FaceFinder:
     MIN_FACE_PX = 32.0  # smaller faces have no expression that could be read
 
     def __init__(self, device: str | torch.device = "cpu", weights=FACE_NETS):
-        names = ("blazeface_short_range", "blazeface_full_range", "facemesh468")
-        self.short, self.full, self.mesh = (load_face_net(name, device, weights) for name in names)
+        path = Path(weights)
+        changed_ns = path.stat().st_mtime_ns if path.is_file() else None
+        self.short, self.full, self.mesh = _load_nets(str(device), path, changed_ns)
         self.device = torch.device(device)
 
     def find(
@@ -144,6 +147,13 @@ class FaceFinder:
         if corners is not None:
             values[:, [0, 2, 3, 4, 5, 6, 7]] += corners[tile][:, None]
         return _merge_detections(values.numpy(), scores[tile, anchor].numpy())
+
+
+@lru_cache(maxsize=1)
+def _load_nets(device: str, weights: Path, changed_ns: int | None) -> list:
+    """The three networks, once for all videos: nothing changes them, and loading takes as long as ten frames."""
+    names = ("blazeface_short_range", "blazeface_full_range", "facemesh468")
+    return [load_face_net(name, device, weights) for name in names]
 
 
 def _patch(frame: torch.Tensor, roi: Roi, size: int = 24) -> np.ndarray:

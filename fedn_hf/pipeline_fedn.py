@@ -12,6 +12,7 @@ import numbers
 import tempfile
 import types as python_types
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from .modeling_fedn import FednForFacialExpressionDetection
 from .passing_fedn import FacePiece, PassingFace, Undecided, join, own_frames
 from .results_fedn import FaceDetections, FednDetections, check_settings, chosen
 from .source_fedn import VideoSource, are_many, expected_frames, facts_of, media_error
+from .stages_fedn import one_thread, relay
 from .video_io_fedn import frames_per_batch
 
 logger = logging.get_logger(__name__)
@@ -48,6 +50,10 @@ _RETURN = ("return_annotation", "return_curve", "return_raw")
 # What is kept of `CropBatch`, for every frame and for every crop.
 _PER_FRAME = {"frame": np.int64, "time_s": np.float64, "native_frame": np.int64}
 _PER_CROP = ("frame", "face_id", "confidence", "face_size_px", "fit")
+
+
+class _Several(list):
+    """Videos, where a list is the frames of one."""
 
 
 class FacialExpressionDetectionPipeline(ChunkPipeline):
@@ -186,6 +192,8 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Stack crops, not videos: the loader sees one step at a time. What must be kept between steps lives here."""
         preprocess_params = {**preprocess_params, "batch_size": _checked_batch_size(batch_size)}
+        if isinstance(inputs, list):
+            inputs = [_Several(inputs)]  # `preprocess` begins each before the one before has ended
         forward_params = {**forward_params, "passing": {}, "batch_size": batch_size}
         return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
 
@@ -301,25 +309,42 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         end_s: float | None = None,
         fps: float | None = None,
         allow_url: bool = False,
+        when_read: Callable[[], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Steps of about `batch_size * config.frame_chunk_size` crops; the last one says so, or what went wrong."""
+        """
+        Steps of about `batch_size * config.frame_chunk_size` crops; the last one says so, or what went wrong. Of
+        several videos those of one after the other, each begun when the one before has been read to its end.
+        """
+        if isinstance(video, _Several):
+            settings = {"faces": faces, "start_s": start_s, "end_s": end_s, "fps": fps, "allow_url": allow_url}
+            yield from relay(
+                lambda when_read, one=one: self.preprocess(one, batch_size, when_read=when_read, **settings)
+                for one in video
+            )
+            return
         is_first = True
         try:
             source = VideoSource.of(video, fps)
             reading = {"faces": faces, "start_s": start_s, "end_s": end_s}
-            for step in self._steps(source, batch_size, reading, allow_url):
+            for step in self._steps(source, batch_size, reading, allow_url, when_read):
                 yield {"is_first": is_first, **step}
                 is_first = False
         except Exception as error:  # a fault of ours or of a library, too, must not cost the other videos
             yield {"is_first": is_first, "is_last": True, "error": media_error(video, error)}
 
     def _steps(
-        self, source: "VideoSource", batch_size: int, reading: dict, allow_url: bool
+        self,
+        source: "VideoSource",
+        batch_size: int,
+        reading: dict,
+        allow_url: bool,
+        when_read: Callable[[], None] | None,
     ) -> Iterator[dict[str, Any]]:
         config = self.model.config
         # A network without a backbone looks at landmarks alone, and is given no pixels.
         pixels = config.backbone_config is not None
         reader, batches = source.crops(config, self.video_processor, allow_url=allow_url, pixels=pixels, **reading)
+        reader.when_read = when_read
         size = batch_size * config.frame_chunk_size
         facts = {"video": facts_of(reader), "reading": reading, "total": expected_frames(reader)}
         waiting: list[CropBatch] = []
@@ -369,11 +394,13 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         if "error" in step:
             return result
         try:
-            if "rows" in step:
-                self._encode(step, passing, batch_size)
-            now = int(step["frame"].min(initial=np.iinfo(np.int64).max))
-            gone = [face for face in passing.values() if step["is_last"] or face.stop < now - _GONE_AFTER]
-            result["faces"] = [face.advance(self.model, ended=face in gone) for face in passing.values()]
+            # Only a backbone is work enough to be shared out.
+            with one_thread() if self.model.config.backbone_config is None else nullcontext():
+                if "rows" in step:
+                    self._encode(step, passing, batch_size)
+                now = int(step["frame"].min(initial=np.iinfo(np.int64).max))
+                gone = [face for face in passing.values() if step["is_last"] or face.stop < now - _GONE_AFTER]
+                result["faces"] = [face.advance(self.model, ended=face in gone) for face in passing.values()]
         except torch.OutOfMemoryError as error:
             raise FednError(
                 f"{step['video']['path']}: out of memory on {self.device} with batch_size={batch_size}; lower it, or "

@@ -76,6 +76,7 @@ class VideoReader:
     Attributes:
         info: `VideoInfo`.
         truncated_at_s: after an iteration, the second at which readable video ended before its declared end, or None.
+        when_read: called when an iteration has ended, if set.
 
     Raises:
         MediaError: unreadable, refused by a limit, or without video.
@@ -117,6 +118,7 @@ class VideoReader:
         self.on_corrupt = on_corrupt
         self.limits = limits or MediaLimits()
         self.truncated_at_s: float | None = None
+        self.when_read: Callable[[], None] | None = None
         self._source = _open_source(source, native_fps, threads, self.limits, allow_url)
         self.info = self._source.info
         self.batch_size = batch_size or frames_per_batch(self.info.height, self.info.width)
@@ -152,6 +154,8 @@ class VideoReader:
             if len(shown) == self.batch_size:
                 yield _batch(rgb, shown)
                 shown = []
+        if self.when_read is not None:
+            self.when_read()
         if shown:
             yield _batch(rgb[: len(shown)].copy(), shown)
 
