@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
+import typer
 from transformers import pipeline
 from typer.testing import CliRunner
 
@@ -104,6 +105,75 @@ def test_help_imports_nothing_that_takes_time():
 def test_every_command_has_help_with_an_example(command):
     ran = fedn(command, "--help")
     assert ran.exit_code == 0 and "Example" in ran.stdout and f"fedn {command}" in ran.stdout
+
+
+# Flags that say something else elsewhere, and why.
+SEVERAL_MEANINGS = {
+    "--out": "what a command writes",
+    "--format": "files to write; where none are, how to print; and whether -o says it, too",
+    "--batch-size": "crops that pass the backbone, or windows of a training step",
+    "--revision": "one that is there, or one to push to",
+    "--fps": "what the videos have, or what synthetic ones get",
+    "--sandbox": "asked for with videos, refused with archives",
+    "--workers": "as many as there are cores in archives",
+}
+
+
+def test_a_flag_means_the_same_everywhere():
+    said = {}
+
+    def look(command):
+        for option in command.params:
+            if option.param_type_name == "option":
+                for name in option.opts:
+                    said.setdefault(name, set()).add((option.help, option.metavar))
+        for inner in getattr(command, "commands", {}).values():
+            look(inner)
+
+    look(typer.main.get_command(app))
+    several = {name: texts for name, texts in said.items() if name[:2] == "--" and len(texts) > 1}
+    assert not {name: texts for name, texts in several.items() if name not in SEVERAL_MEANINGS}
+    assert all(text for texts in said.values() for text, _ in texts)
+
+
+def test_what_new_users_try(tmp_path, short, monkeypatch):
+    """Every command says in a line what is wrong and what to name instead, and has written nothing."""
+    monkeypatch.chdir(tmp_path)
+    ExpressionAnnotation({"path": str(short), "duration_s": 0.6}, []).write("found.json")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "page.html").mkdir()
+    before = files_in(tmp_path)
+    tried = {
+        "detect empty": "the folder holds no videos (.mp4",
+        "detect file -o file/out": "cannot be the folder for results",
+        "export gone -o a.csv": "gone: no such file or folder",
+        "export empty -o a.csv": "the folder holds no files of expressions",
+        "export found.json -o file --format csv": "cannot be the folder for results",
+        "render file gone.json -o a.mp4": "gone.json: cannot be read (No such file",
+        "render file found.json -o empty": "name such a file with -o",
+        "report gone -o a.html": "gone: no such file or folder",
+        "report empty -o a.html": "`fedn detect -o` writes them",
+        "report found.json -o page.html": "page.html: a folder; name a file with -o",
+        "evaluate found.json": "Missing argument 'MARKED'",
+        "agreement found.json gone": "gone: no such file or folder",
+        "agreement found.json found.json --fps 0": "--fps takes a positive number",
+        "train -o run": "--corpus, --features and --sheets are missing",
+        "train --videos gone -o run": "gone: no such folder; --videos takes what `fedn prepare`",
+        "train --videos empty -o file": "file: cannot be a folder, for file is a file",
+        "train --videos empty --config gone.yaml -o run": "gone.yaml: no such file; a recipe is",
+        "loso --videos empty -o file/run": "file/run: cannot be a folder, for file is a file",
+        "prepare folder_csv empty file": "file: cannot be a folder",
+        "prepare folder_csv empty out": "holds no label sheet of this corpus",
+        "push empty name/of-model": "a complete checkpoint also holds config.json",
+        "pull name/of-model -o file": "file: cannot be a folder",
+        "synth -o file": "file: cannot be a folder",
+    }
+    for words, said in tried.items():
+        ran = fedn(*words.split())
+        assert ran.exit_code in (1, 2) and isinstance(ran.exception, SystemExit), (words, ran.exception)
+        assert ran.stderr.startswith("error: ") and said in ran.stderr and "Errno" not in ran.stderr, ran.stderr
+    assert files_in(tmp_path) == before
 
 
 def test_version():

@@ -398,7 +398,7 @@ def test_no_corpus_is_downloaded(tmp_path):
 def test_fedn_prepare(tree, tmp_path):
     app = typer.Typer()
     app.command()(fedn_prepare)
-    given = ["casme_2", str(tree("casme_2")), str(tmp_path / "out"), "--config", "raw", "--rule", "offset_zero=drop"]
+    given = ["casme_2", str(tree("casme_2")), str(tmp_path / "out"), "--part", "raw", "--rule", "offset_zero=drop"]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "1  offset_zero -> drop" in done.output
     given = ["folder_csv", str(tree("folder_csv")), str(tmp_path / "own"), "--fps", "25", "--first-frame", "1"]

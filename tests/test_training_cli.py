@@ -161,7 +161,7 @@ def test_another_corpus_tests(corpus, tmp_path):
     assert sorted(report["validated_by_type"]["choices"]) == ["others/s0", "others/s1"]
     same = ["--test-corpus", "folder_csv", "--test-features", corpus[7], "--test-sheets", corpus[9]]
     assert "sheets/s0 is in train and in test" in fedn("train", *flags, *same, code=2)
-    assert "--test-features missing" in fedn("train", *flags, *test[:2], *test[4:], code=1)
+    assert "--test-features is missing" in fedn("train", *flags, *test[:2], *test[4:], code=1)
     twice = [*flags, "--corpus", "folder_csv"]
     assert "in the same order; got 2 --corpus, 1 --features, 1 --sheets" in fedn("train", *twice, code=1)
 
@@ -197,7 +197,7 @@ def test_who_validates(corpus, tmp_path):
 def test_wrong_flags_of_loso(corpus, tmp_path):
     assert "no protocol named 'mine'" in fedn("loso", *corpus, "-o", tmp_path, "--protocol", "mine", code=1)
     assert "such as 3/22, not '5/4'" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "5/4", code=1)
-    assert "--corpus and --features and --sheets missing" in fedn("loso", "-o", tmp_path, code=1)
+    assert "--corpus, --features and --sheets are missing" in fedn("loso", "-o", tmp_path, code=1)
     assert "no such file" in fedn("loso", *corpus[:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
 
 

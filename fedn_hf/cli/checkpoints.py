@@ -20,7 +20,9 @@ def push(
     ],
     repo: Repo,
     private: Annotated[bool, typer.Option("--private", help="Only you can see a new repository.")] = False,
-    revision: Revision = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Branch to push to, made if there is none; else the main one.")
+    ] = None,
     token: options.Token = None,
 ) -> None:
     """Publish a checkpoint on the Hub.
@@ -49,6 +51,8 @@ def pull(
     Example:
       fedn pull my-name/my-checkpoint -o my-checkpoint
     """
+    if out is not None:
+        options.check_folder(out)
     with _hub_errors():
         from ..hub import pull_from_hub
 

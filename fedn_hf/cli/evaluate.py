@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error, table
 
 
@@ -28,24 +29,26 @@ class Selection(StrEnum):
 
 
 _COUNTED = ("TP", "found", "events", "precision", "recall", "F1")
-_Fps = Annotated[float | None, typer.Option(help="Frames per second, for files that do not say.")]
+_Fps = Annotated[float | None, typer.Option(metavar="RATE", help=options.FPS)]
 _Videos = Annotated[
-    Path | None, typer.Option(help="CSV file of all videos: video, subject, num_frames; also those without events.")
-]
-_Mapping = Annotated[
     Path | None,
-    typer.Option(metavar="YAML", help="What the tiers and codes of coders mean; see `fedn export --help`."),
-]
-_Protocol = Annotated[
-    str, typer.Option(help="strict, megc2020_mdmd, lgsnet, auwgcn, softnet, strs or activitynet; see --show-protocol.")
+    typer.Option(
+        "--video-list",
+        metavar="CSV",
+        help="All videos, also those without events, with the columns video, subject and num_frames.",
+    ),
 ]
 _Format = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="What was found: a table, an annotation, or a folder of them.")],
-    ground_truth: Annotated[Path, typer.Argument(help="What was marked: as the same, or in ELAN, Praat or BORIS.")],
-    protocol: _Protocol = "strict",
+    predictions: Annotated[
+        Path, typer.Argument(metavar="FOUND", help="What was found: a table, an annotation, or a folder of them.")
+    ],
+    ground_truth: Annotated[
+        Path, typer.Argument(metavar="MARKED", help="What was marked: as the same, or in ELAN, Praat or BORIS.")
+    ],
+    protocol: options.Protocol = "strict",
     selection: Annotated[
         Selection | None,
         typer.Option(help="Choose the epoch, or without epochs the threshold, on raw detections; all ways are shown."),
@@ -53,7 +56,7 @@ def evaluate(
     output: _Format = Format.table,
     videos: _Videos = None,
     fps: _Fps = None,
-    mapping: _Mapping = None,
+    mapping: options.Mapping = None,
     show_protocol: Annotated[bool, typer.Option("--show-protocol", help="Show every rule of the protocol.")] = False,
 ) -> None:
     """Score detections against ground truth.
@@ -92,11 +95,11 @@ def agreement(
         ),
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another coding of the same videos.")],
-    protocol: _Protocol = "strict",
+    protocol: options.Protocol = "strict",
     output: _Format = Format.table,
     videos: _Videos = None,
     fps: _Fps = None,
-    mapping: _Mapping = None,
+    mapping: options.Mapping = None,
     bin_frames: Annotated[int, typer.Option(min=1, help="Frames of a time bin of Cohen's kappa.")] = 1,
 ) -> None:
     """Say how far two codings of the same videos agree.
@@ -106,7 +109,7 @@ def agreement(
 
     \b
     Examples:
-      fedn agreement coder1.csv coder2.csv --videos videos.csv
+      fedn agreement coder1.csv coder2.csv --video-list videos.csv
       fedn agreement coder.eaf results/interview.json --mapping codes.yaml
     """
     from ..media_fedn import FednError
@@ -135,6 +138,7 @@ def _rules(protocol: str):
 
 
 def _read(paths: list[Path], fps: float | None, mapping: Path | None):
+    options.check_fps(fps)
     from ..exporters.mapping import CodeMapping
     from ..metrics import read_codings
 

@@ -7,6 +7,7 @@ import typer
 
 from ..exporters import FORMATS, format_of, read, write_many
 from ..media_fedn import FednError
+from . import options
 from .batch import Results, formats_of, go_through, is_file_name
 from .inputs import Item, find_annotations
 from .terminal import SOME_FAILED, UsageError, say, say_error
@@ -29,9 +30,7 @@ def export(
         list[str] | None,
         typer.Option("--format", metavar="eaf,csv,...", help="Kinds of files; else the suffix of -o says it."),
     ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="What the tiers and codes of coders mean.")
-    ] = None,
+    mapping: options.Mapping = None,
 ) -> None:
     """Write expressions for other programs, and read what coders marked with these.
 

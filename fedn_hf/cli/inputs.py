@@ -48,7 +48,7 @@ def find_videos(arguments: list[str], allow_url: bool) -> list[Item]:
     urls = [argument for argument in arguments if is_url(argument)]
     if urls and not allow_url:
         raise UsageError(f"{urls[0]}: URLs are opened only with --allow-url")
-    return _named(_found(arguments, _videos_in, "videos"), lambda path: Path(path).stem)
+    return _named(_found(arguments, _videos_in, "videos (.mp4, .mov, .mkv, ...)"), lambda path: Path(path).stem)
 
 
 def find_raw(arguments: list[str]) -> list[Item]:

@@ -10,6 +10,10 @@ import typer
 from .terminal import UsageError
 
 _INPUT, _NETWORK, _REPORT, _RESULTS = "What is read", "Network", "What is reported", "Where results go"
+# What flags of several commands say that differ in all else.
+FPS = "Frames per second of what carries no times: folders of images, tables, features."
+NEW_OR_STOPPED = "New, or of a run that was stopped."
+SEED = "The same seed gives the same result."
 TYPES = {"macro": "macro-expression", "micro": "micro-expression"}
 
 Model = Annotated[
@@ -43,9 +47,7 @@ Faces = Annotated[
         metavar="largest|all|RANK", help="Faces to follow; ranks count from 0, the largest.", rich_help_panel=_INPUT
     ),
 ]
-Fps = Annotated[
-    float | None, typer.Option(metavar="RATE", help="Frames per second of a folder of images.", rich_help_panel=_INPUT)
-]
+Fps = Annotated[float | None, typer.Option(metavar="RATE", help=FPS, rich_help_panel=_INPUT)]
 AllowUrl = Annotated[bool, typer.Option("--allow-url", help="Open http(s) addresses.", rich_help_panel=_INPUT)]
 Sandbox = Annotated[
     bool,
@@ -114,6 +116,16 @@ SkipExisting = Annotated[
     bool,
     typer.Option("--skip-existing", help="Leave out videos whose results are there.", rich_help_panel=_RESULTS),
 ]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(metavar="YAML", help="What the tiers and codes of coders mean; see `fedn export --help`."),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Rules to score by: strict, megc2020_mdmd, lgsnet, auwgcn, softnet, strs or activitynet."
+    ),
+]
 Token = Annotated[
     str | None, typer.Option(metavar="TOKEN", help="Of your account on the Hub; else that of `hf auth login`.")
 ]
@@ -128,8 +140,7 @@ def reading_of(faces: str, start: str | None, end: str | None, fps: float | None
     """
     if faces not in ("largest", "all") and not faces.isdecimal():
         raise UsageError(f'--faces takes "largest", "all" or a rank from 0, not "{faces}"')
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise UsageError(f"--fps takes a positive number of frames per second, not {fps:g}")
+    check_fps(fps)
     start_s, end_s = _seconds("--start", start), _seconds("--end", end)
     if end_s is not None and end_s <= (start_s or 0.0):
         raise UsageError(f"--end must lie after --start, got --start {start or 0} and --end {end}")
@@ -171,6 +182,27 @@ def settings_of(
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def check_fps(fps: float | None) -> None:
+    """
+    Raises:
+        UsageError: no frame rate.
+    """
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise UsageError(f"--fps takes a positive number of frames per second, not {fps:g}")
+
+
+def check_folder(out: Path) -> None:
+    """
+    Make sure that this can be a folder, before hours are spent on what goes into it.
+
+    Raises:
+        UsageError: a file lies there, or where a folder above it would.
+    """
+    there = next((path for path in (out, *out.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(f"{out}: cannot be a folder, for {there} is a file; name another")
+
+
 def check_names(settings: dict[str, Any], types: list[str], labels: list[str]) -> None:
     """
     Make sure that the network knows the types and labels that are asked for.
@@ -197,6 +229,9 @@ def _seconds(option: str, text: str | None) -> float | None:
 
 
 __all__ = [
+    "FPS",
+    "NEW_OR_STOPPED",
+    "SEED",
     "AllowUrl",
     "BatchSize",
     "Device",
@@ -206,10 +241,12 @@ __all__ = [
     "Formats",
     "Fps",
     "Labels",
+    "Mapping",
     "MaxDuration",
     "MinDuration",
     "Model",
     "Out",
+    "Protocol",
     "Revision",
     "Sandbox",
     "SaveRaw",
@@ -219,6 +256,8 @@ __all__ = [
     "Threads",
     "Token",
     "Types",
+    "check_folder",
+    "check_fps",
     "check_names",
     "reading_of",
     "settings_of",

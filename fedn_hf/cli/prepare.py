@@ -5,19 +5,30 @@ from typing import Annotated
 
 import typer
 
+from . import options
+
 
 def prepare(
     corpus: Annotated[str, typer.Argument(help="casme_2, casme_3, samm_lv or folder_csv.")],
     source: Annotated[Path, typer.Argument(help="The corpus as it was unpacked.")],
     output: Annotated[Path, typer.Argument(help="A new folder, or one of a conversion that was stopped.")],
-    config: Annotated[str | None, typer.Option(help="cropped, raw, selected, part_a or part_c.")] = None,
-    to: Annotated[str, typer.Option(help="videofolder or parquet.")] = "videofolder",
-    encode: Annotated[str, typer.Option(help="h264; or ffv1 or copy, which are lossless.")] = "h264",
-    size: Annotated[int | None, typer.Option(help="Pixels of the shorter side.")] = None,
-    scheme: Annotated[str, typer.Option(help="Label scheme: objective_4, emotion_7 or megc_3.")] = "objective_4",
-    rule: Annotated[list[str] | None, typer.Option(help="What to do about a quirk, such as overlap=drop.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
-    fps: Annotated[float | None, typer.Option(help="Of folders of images of folder_csv.")] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the corpus: cropped, raw, selected, part_a or part_c.")
+    ] = None,
+    to: Annotated[str, typer.Option(metavar="NAME", help="videofolder or parquet.")] = "videofolder",
+    encode: Annotated[str, typer.Option(metavar="NAME", help="h264; or ffv1 or copy, which are lossless.")] = "h264",
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="Shorter side of the pictures.")] = None,
+    scheme: Annotated[
+        str, typer.Option(metavar="NAME", help="Label scheme: objective_4, emotion_7 or megc_3.")
+    ] = "objective_4",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=CHOICE", help="What to do about a quirk, such as overlap=drop; may be given again."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Videos at a time.")] = 1,
+    fps: Annotated[float | None, typer.Option(metavar="RATE", help=options.FPS)] = None,
     first_frame: Annotated[
         int | None, typer.Option(help="Number of the first frame in the table of folder_csv: 0 or 1.")
     ] = None,
@@ -35,9 +46,11 @@ def prepare(
     from dataset_scripts.convert import prepare as convert
     from dataset_scripts.quirks import CorpusError
 
+    options.check_folder(output)
+    options.check_fps(fps)
     errors = Console(stderr=True, soft_wrap=True)
     rules = dict(words.partition("=")[::2] for words in rule or ())
-    options = {"fps": fps, "first_frame": first_frame, "sheet_version": sheet_version}
+    facts = {"fps": fps, "first_frame": first_frame, "sheet_version": sheet_version}
     try:
         with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
             task = bar.add_task(corpus, total=None)
@@ -45,7 +58,7 @@ def prepare(
                 corpus,
                 source,
                 output,
-                config=config,
+                config=part,
                 to=to,
                 encode=encode,
                 size=size,
@@ -54,7 +67,7 @@ def prepare(
                 workers=workers,
                 verify=verify,
                 progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
-                **{name: value for name, value in options.items() if value is not None},
+                **{name: value for name, value in facts.items() if value is not None},
             )
     except CorpusError as error:
         errors.print(f"error: {error}", markup=False)

@@ -43,6 +43,8 @@ def render(
 
     if out.suffix.lower() not in CONTAINERS:
         raise UsageError(f"{out}: videos are written as {' or '.join(CONTAINERS)}; name such a file with -o")
+    if out.is_dir():
+        raise UsageError(f"{out}: a folder; name a file with -o")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; -o names a file in a folder that is there")
     try:

@@ -14,9 +14,9 @@ def report(
         typer.Argument(metavar="ANNOTATION", help="Files of annotations (.json, .eaf, .csv, ...), folders of .json."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The page to write, .html.")],
-    faces: Annotated[
-        bool, typer.Option("--faces/--no-faces", help="Whether faces are shown, where the videos are at hand.")
-    ] = True,
+    no_faces: Annotated[
+        bool, typer.Option("--no-faces", help="Show no faces; else they are, where the videos are at hand.")
+    ] = False,
 ) -> None:
     """Write one HTML page about one video or many: timelines, faces, time budgets, warnings, provenance.
 
@@ -38,6 +38,8 @@ def report(
         raise UsageError(f"{out}: a report is an HTML page; name such a file with -o")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder; -o names a file in a folder that is there")
+    if out.is_dir():
+        raise UsageError(f"{out}: a folder; name a file with -o")
     files = _files(annotations)
     try:
         known = [ExpressionAnnotation.read(file) for file in files]
@@ -46,7 +48,7 @@ def report(
     places = []
     for file, annotation in zip(files, known, strict=True):
         try:
-            places.append(video_of(annotation, file.parent) if faces else None)
+            places.append(None if no_faces else video_of(annotation, file.parent))
         except FednError:
             places.append(None)
     try:
@@ -56,7 +58,9 @@ def report(
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None
     absent = sum(place is None for place in places)
-    without = f", {absent} without faces: the videos are not where the annotations say" if faces and absent else ""
+    without = (
+        f", {absent} without faces: the videos are not where the annotations say" if absent and not no_faces else ""
+    )
     say(f"{out}: a report on {len(known)} video{'s' * (len(known) != 1)}{without}")
 
 
@@ -71,6 +75,8 @@ def _files(arguments: list[Path]) -> list[Path]:
             if not inside:
                 raise UsageError(f"{argument}: the folder holds no .json; `fedn detect -o` writes them")
             files += inside
+        elif not argument.exists():
+            raise UsageError(f"{argument}: no such file or folder")
         else:
             files.append(argument)
     return list(dict.fromkeys(files))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error
 
 synth = typer.Typer(no_args_is_help=False, invoke_without_command=True)
@@ -13,20 +14,25 @@ synth = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 @synth.callback()
 def _synth(
     context: typer.Context,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="New, or of a run that was stopped.")
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FOLDER", help=options.NEW_OR_STOPPED)] = None,
+    subjects: Annotated[int, typer.Option(min=1, metavar="N", help="People.")] = 40,
+    videos_per_subject: Annotated[int, typer.Option(min=1, metavar="N", help="Videos of each.")] = 3,
+    seconds: Annotated[float, typer.Option(min=2, metavar="SECONDS", help="Length of a video.")] = 60.0,
+    size: Annotated[int, typer.Option(min=64, metavar="PIXELS", help="Shorter side of the pictures.")] = 160,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help=options.SEED)] = 0,
+    fps: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Of the videos; else 25 to 200, drawn for each.")
     ] = None,
-    subjects: Annotated[int, typer.Option(min=1, help="People.")] = 40,
-    videos_per_subject: Annotated[int, typer.Option(min=1, help="Videos of each.")] = 3,
-    seconds: Annotated[float, typer.Option(min=2, help="Length of a video.")] = 60.0,
-    size: Annotated[int, typer.Option(min=64, metavar="PIXELS", help="Side of the square pictures; even.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
-    fps: Annotated[float | None, typer.Option(help="Frame rate; else 25 to 200, drawn for each video.")] = None,
-    statistics: Annotated[str, typer.Option(help="Events as in casme_2, casme_3 or samm_lv.")] = "casme_2",
+    statistics: Annotated[
+        str, typer.Option(metavar="NAME", help="Events as in casme_2, casme_3 or samm_lv.")
+    ] = "casme_2",
     restless: Annotated[
-        int, typer.Option(min=0, help="Of the people, the last ones: they look far around, under lamps that move.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of the people, the last ones: they look far around, under lamps that move."
+        ),
     ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Videos at a time.")] = 1,
     face_model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Else the environment variable FEDN_FACE_MODEL says where.")
     ] = None,
@@ -42,6 +48,7 @@ def _synth(
         return
     if out is None:
         raise UsageError("-o FOLDER says where the videos go; it is missing")
+    options.check_folder(out)
     _need_numba()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error
 
 _CORPUS, _TEST, _HOW = "Corpus", "Another corpus to test on", "How to train"
@@ -40,13 +41,15 @@ Videos = Annotated[
 ]
 Fps = Annotated[
     float | None,
-    typer.Option(metavar="RATE", help="Frames per second of folder_csv's features.", rich_help_panel=_CORPUS),
+    typer.Option(metavar="RATE", help=options.FPS, rich_help_panel=_CORPUS),
 ]
-Out = Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="New, or of the same run that was stopped.")]
-Epochs = Annotated[int | None, typer.Option(help="In place of the recipe's.", rich_help_panel=_HOW)]
-BatchSize = Annotated[int | None, typer.Option(help="Windows at once, in each process.", rich_help_panel=_HOW)]
-LearningRate = Annotated[float | None, typer.Option(help="The highest one.", rich_help_panel=_HOW)]
-Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.", rich_help_panel=_HOW)]
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help=options.NEW_OR_STOPPED)]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="In place of the recipe's.", rich_help_panel=_HOW)]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Windows at once, in each process.", rich_help_panel=_HOW)
+]
+LearningRate = Annotated[float | None, typer.Option(metavar="RATE", help="The highest one.", rich_help_panel=_HOW)]
+Seed = Annotated[int | None, typer.Option(metavar="N", help=options.SEED, rich_help_panel=_HOW)]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -107,6 +110,7 @@ def train(
       fedn train --config recipe.yaml --videos casme2 --validation s15 --epochs 30 -o run
       fedn train --config cross_corpus.yaml --videos casme2 --videos casme3 --test-videos samm -o run
     """
+    options.check_folder(out)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
 
     def work(hook) -> None:
@@ -129,7 +133,7 @@ def loso(
     videos: Videos = None,
     fps: Fps = None,
     folds: Annotated[str, typer.Option(metavar="all|i/n", help="All, or every n-th from the i-th on.")] = "all",
-    protocol: Annotated[str, typer.Option(help="Rules to report by beside the strict ones.")] = "strict",
+    protocol: options.Protocol = "strict",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
@@ -142,14 +146,15 @@ def loso(
     \b
     Folds that are done are left alone, so the parts i/n may run at once, also on
     several machines with one disk, and again after they were stopped. When all
-    are done the report follows; in it, what is chosen for a subject is chosen by
-    the others.
+    are done the report follows, by the strict rules and those of --protocol; in it,
+    what is chosen for a subject is chosen by the others.
 
     \b
     Examples:
       fedn loso --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
       fedn loso --config recipe.yaml --videos casme2 --folds 1/4 -o run
     """
+    options.check_folder(out)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
     part = _part(folds)
     _check_protocol(protocol)
@@ -174,6 +179,8 @@ def _recipe(config, epochs, batch_size, learning_rate, seed, settings):
 
     from ..training import Recipe, TrainingError
 
+    if config is not None and not config.is_file():
+        raise UsageError(f"{config}: no such file; a recipe is a YAML file, and examples/recipes holds some")
     changes: dict[str, Any] = {}
     for words in settings or ():
         name, equals, value = words.partition("=")
@@ -215,25 +222,30 @@ def _corpora(recipe, corpora, features, sheets, videos, fps, hook, prefix="--"):
     """Name and rows of every corpus that flags name, and the classes of the scheme."""
     from ..training import corpus_rows, video_rows
 
+    options.check_fps(fps)
     published = {f"{prefix}corpus": corpora, f"{prefix}features": features, f"{prefix}sheets": sheets}
     missing = [name for name, values in published.items() if not values]
     if videos:
         if len(missing) < len(published):
             raise UsageError(f"give either {prefix}videos, or {prefix}corpus with {prefix}features and {prefix}sheets")
+        if absent := [folder for folder in videos if not folder.is_dir()]:
+            raise UsageError(f"{absent[0]}: no such folder; {prefix}videos takes what `fedn prepare` wrote")
         from ..data.cache import FeatureCache
 
         read = [video_rows(folder, recipe, cache=FeatureCache(), hook=hook) for folder in videos]
         names = [folder.resolve().name for folder in videos]
     else:
         if missing:
-            raise UsageError(f"{' and '.join(missing)} missing; or give {prefix}videos, a converted corpus")
+            *others, last = missing
+            missing = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+            raise UsageError(f"{missing} missing; or give {prefix}videos, what `fedn prepare` or `fedn synth` wrote")
         if len({len(values) for values in published.values()}) > 1:
             told = ", ".join(f"{len(values)} {name}" for name, values in published.items())
             raise UsageError(f"every corpus needs features and sheets, in the same order; got {told}")
         read, names = [], []
         for corpus, file, folder in zip(corpora, features, sheets, strict=True):
-            options = {"fps": fps} if fps is not None and corpus == "folder_csv" else {}
-            read.append(corpus_rows(corpus, file, folder, recipe.scheme, **options))
+            rate = {"fps": fps} if fps is not None and corpus == "folder_csv" else {}
+            read.append(corpus_rows(corpus, file, folder, recipe.scheme, **rate))
             names.append(folder.resolve().name if corpus == "folder_csv" else corpus)
     return [(name, rows) for name, (rows, _) in zip(names, read, strict=True)], read[0][1]
 
