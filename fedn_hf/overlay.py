@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -97,6 +97,30 @@ def render(
     if hook is not None:
         hook("rendering", result, file=str(video))
     return result
+
+
+def copy_playable(video: str | Path, file: BinaryIO, *, hook: Callable | None = None) -> None:
+    """
+    Write a copy that every browser plays: H.264 and sound in MP4, with the times that our reader gives.
+
+    Args:
+        video: the file.
+        file: to write to, from its beginning; it must be able to seek.
+        hook: as of `render`, for the step "copying".
+
+    Raises:
+        `MediaError`: it cannot be read.
+    """
+    reader = VideoReader(video, batch_size=4)
+    size = tuple(side // 2 * 2 for side in (reader.info.width, reader.info.height))  # as the encoder wants it
+    frames = (
+        (time_s, rgb[: size[1], : size[0]].copy())
+        for batch in reader
+        for time_s, rgb in zip(batch.time_s.tolist(), batch.frames.numpy(), strict=True)
+    )
+    told = None if hook is None else lambda step, *words, **more: hook("copying", *words, **more)
+    with av.open(file, "w", format="mp4") as output, _Sound(Path(video), output, reader) as sound:
+        _encode(frames, output, sound, reader, size, str(video), told)
 
 
 def _drawn(
@@ -260,4 +284,4 @@ class _Sound:
             self.source.close()
 
 
-__all__ = ["CONTAINERS", "Rendered", "render"]
+__all__ = ["CONTAINERS", "Rendered", "copy_playable", "render"]

@@ -7,6 +7,7 @@ safetensors, whose sizes are checked: nothing of a process that a file may have 
 what a file can cost; it is no jail for one that runs code of its own. See SECURITY.md.
 """
 
+import io
 import json
 import math
 import os
@@ -19,8 +20,9 @@ from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .files_fedn import replacing
 from .media_fedn import FednError, MediaError
 
 try:
@@ -29,9 +31,13 @@ except ImportError:  # not on Windows
     resource = None
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from .annotation import ExpressionAnnotation
     from .results_fedn import FednDetections
 
 _MAX_WORD_BYTES = 2**20
+_MAX_COPY_BYTES = 32 * 2**30
 
 
 class SandboxError(FednError):
@@ -130,6 +136,50 @@ class Sandbox:
             SandboxError: The process has ended before, and cannot be started again.
             ValueError: As the pipeline.
         """
+        from .results_fedn import FednDetections
+
+        return FednDetections.from_bytes(self._ask("detection", path, hook, reading), path)
+
+    def crops(
+        self, path: str | os.PathLike, annotation: "ExpressionAnnotation", image_size: int = 128
+    ) -> list[dict[str, "np.ndarray | None"]]:
+        """
+        What [`fedn_hf.tracks.event_crops`] gives for all events of an annotation.
+
+        Raises:
+            MediaError: As a call.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        from .tracks import PARTS
+
+        facts = {**annotation.to_dict(), "curves": [], "coverage": []}
+        try:
+            found = load(self._ask("crops", path, None, {"annotation": facts, "image_size": image_size}))
+        except SafetensorError as error:
+            raise MediaError(os.fspath(path), "the process that read it gave no pictures") from error
+        shape = (image_size, image_size, 3)
+        found = {name: picture for name, picture in found.items() if picture.shape == shape and picture.dtype == "u1"}
+        return [{part: found.get(f"{place}.{part}") for part in PARTS} for place in range(len(annotation))]
+
+    def copy(self, path: str | os.PathLike, target: str | os.PathLike, *, hook: Callable | None = None) -> None:
+        """
+        Write a copy that every browser plays; see [`fedn_hf.overlay.copy_playable`]. The process that reads opens no
+        file for it: what it writes comes here.
+
+        Args:
+            hook: As the pipeline's, for the step "copying".
+
+        Raises:
+            MediaError: As a call.
+        """
+        with replacing(target) as unfinished, open(unfinished, "wb") as file:
+            self._ask("copying", path, hook, {}, file)
+
+    def _ask(
+        self, task: str, path: str | os.PathLike, hook: Callable | None, settings: dict, file: BinaryIO | None = None
+    ) -> bytes:
         path = os.fspath(path)
         with self._turn:
             if self._process is not None and self._process.poll() is not None:  # while it had nothing to do
@@ -137,8 +187,8 @@ class Sandbox:
             if self._process is None:
                 self._start()
             try:
-                self._connection.send_bytes(json.dumps({"path": path, "reading": reading}).encode())
-                return self._answer(path, hook)
+                self._connection.send_bytes(json.dumps({"task": task, "path": path, "settings": settings}).encode())
+                return self._answer(task, path, hook, file)
             except (EOFError, OSError) as error:
                 if isinstance(error, MediaError):
                     raise
@@ -176,21 +226,34 @@ class Sandbox:
         self.types, self.labels = told["types"], told["labels"]
         self._is_busy = False
 
-    def _answer(self, path: str, hook: Callable | None) -> "FednDetections":
-        from .results_fedn import MAX_BYTES, FednDetections
+    def _answer(self, task: str, path: str, hook: Callable | None, file: BinaryIO | None) -> bytes:
+        from .results_fedn import MAX_BYTES
 
         self._is_busy = True
         while self._connection.poll(self.limits.silence_s):
             told = json.loads(self._connection.recv_bytes(_MAX_WORD_BYTES))
             if "completed" in told:
                 if hook is not None:
-                    hook("detection", None, file=path, **told)
+                    hook(task, None, file=path, **told)
+                continue
+            if "at" in told and file is not None:
+                self._write_part(path, file, told["at"])
                 continue
             self._is_busy = told.get("is_spent", False)
             if "error" in told:
                 raise MediaError(told["path"], told["error"]) if "path" in told else ValueError(told["error"])
-            return FednDetections.from_bytes(self._connection.recv_bytes(MAX_BYTES), path)
+            return self._connection.recv_bytes(MAX_BYTES)
         raise MediaError(path, f"nothing got done in {self.limits.silence_s:g} s, so it was given up")
+
+    def _write_part(self, path: str, file: BinaryIO, at: int) -> None:
+        part = self._connection.recv_bytes(_MAX_WORD_BYTES)
+        if not 0 <= at <= _MAX_COPY_BYTES - len(part):
+            raise MediaError(path, f"its copy would have more than {_MAX_COPY_BYTES} bytes, so it was given up")
+        try:
+            file.seek(at)
+            file.write(part)
+        except OSError as error:
+            raise MediaError(path, f"its copy cannot be written ({error.strerror})") from error
 
     def _ending(self) -> str:
         """Why the process has ended."""
@@ -238,7 +301,7 @@ def _serve(handle: int) -> None:
         except EOFError:
             return
         _limit_cpu(limits)
-        _detect(connection, pipeline, limits, **request)
+        _do(connection, pipeline, limits, **request)
 
 
 def _end_with_parent() -> None:
@@ -283,13 +346,23 @@ def _limit_cpu(limits: SandboxLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + limits.cpu_s), hard))
 
 
-def _detect(connection: Connection, pipeline, limits: SandboxLimits, path: str, reading: dict[str, Any]) -> None:
+def _do(
+    connection: Connection, pipeline, limits: SandboxLimits, task: str, path: str, settings: dict[str, Any]
+) -> None:
     def hook(step, artifact, file=None, total=None, completed=None):
-        if step == "detection":
+        if completed is not None:
             _tell(connection, total=total, completed=completed)
 
     try:
-        raw = pipeline(path, return_raw=True, hook=hook, **reading).to_bytes()
+        if task == "detection":
+            answer = pipeline(path, return_raw=True, hook=hook, **settings).to_bytes()
+        elif task == "crops":
+            answer = _crops(path, **settings)
+        else:
+            from .overlay import copy_playable
+
+            copy_playable(path, _Elsewhere(connection), hook=hook)
+            answer = b""
     except Exception as error:  # whatever a library may raise
         if any(_is_shortage(cause) for cause in _causes(error)):
             most = f"more than {limits.memory_bytes / 2**30:.3g} GiB of memory beside the network"
@@ -303,7 +376,48 @@ def _detect(connection: Connection, pipeline, limits: SandboxLimits, path: str, 
             _tell(connection, path=path, error=known.removeprefix(f"{path}: "))
         return
     _tell(connection)
-    connection.send_bytes(raw)
+    connection.send_bytes(answer)
+
+
+def _crops(path: str, annotation: dict[str, Any], image_size: int) -> bytes:
+    from safetensors.numpy import save
+
+    from .annotation import ExpressionAnnotation
+    from .tracks import event_crops
+
+    found = event_crops(ExpressionAnnotation.from_dict(annotation), path, image_size=image_size)
+    rows = ((f"{place}.{part}", row[part]) for place, row in enumerate(found) for part in row)
+    return save({name: picture for name, picture in rows if picture is not None})
+
+
+class _Elsewhere(io.RawIOBase):
+    """A file that the parent writes."""
+
+    def __init__(self, connection: Connection):
+        self.connection, self.place, self.end = connection, 0, 0
+
+    def write(self, content) -> int:
+        content = bytes(content)
+        for first in range(0, len(content), _MAX_WORD_BYTES):
+            part = content[first : first + _MAX_WORD_BYTES]
+            _tell(self.connection, at=self.place)
+            self.connection.send_bytes(part)
+            self.place += len(part)
+        self.end = max(self.end, self.place)
+        return len(content)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self.place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.end}[whence]
+        return self.place
+
+    def tell(self) -> int:
+        return self.place
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _tell(connection: Connection, **words) -> None:

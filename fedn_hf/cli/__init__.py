@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..version import __version__
+from .app import review
 from .archive import archive
 from .benchmark import benchmark
 from .cache import cache
@@ -103,6 +104,7 @@ for _command in (
     pull,
 ):
     app.command()(_command)
+app.command("app")(review)
 app.add_typer(archive, name="archive")
 app.add_typer(cache, name="cache")
 app.add_typer(synth, name="synth")
