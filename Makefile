@@ -71,7 +71,7 @@ $(VENV)/installed: $(HOUSE)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(INSTALL) --editable ".[synthetic,test,dev]"
+	@$(INSTALL) --editable ".[app,synthetic,test,dev]"
 	@touch $@
 
 $(TOOLS)/installed:

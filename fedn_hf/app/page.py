@@ -111,12 +111,12 @@ class Page:
                 with gr.Tab("On this computer", visible=bool(self.desk.videos)):
                     names = [(PurePath(path).name, path) for path in self.desk.videos]
                     self.listed = gr.Dropdown(names, value=None, label="Videos", elem_id="listed")
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_id="begin"):
                 self.faces = gr.Radio(
                     [("the largest face", "largest"), ("all faces", "all")], value="largest", label="Follow"
                 )
                 self.find = gr.Button("Find expressions", variant="primary", interactive=False, elem_id="find")
-                self.stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+                self.stop = gr.Button("Stop", visible=False, elem_id="stop")
         self.status = gr.HTML(_said("Choose a video. It stays on this computer."), elem_id="status")
 
     def _panel(self) -> None:
@@ -134,12 +134,12 @@ class Page:
             with gr.Row():
                 self.now = [gr.Button(f"{part} = now", size="sm", elem_classes="now", min_width=90) for part in PARTS]
         with gr.Row():
-            self.save = gr.Button("Save", variant="primary", elem_id="save", min_width=80)
-            self.delete = gr.Button("Delete", variant="stop", elem_id="delete", min_width=80)
-            self.add = gr.Button("New here", elem_id="add", min_width=80)
-        with gr.Row():
-            self.undo = gr.Button("Undo", interactive=False, elem_id="undo", min_width=80)
-            self.redo = gr.Button("Redo", interactive=False, elem_id="redo", min_width=80)
+            small = {"size": "md", "min_width": 60}
+            self.save = gr.Button("Save", variant="primary", elem_id="save", **small)
+            self.add = gr.Button("New here", elem_id="add", **small)
+            self.delete = gr.Button("Delete", elem_id="delete", **small)
+            self.undo = gr.Button("Undo", interactive=False, elem_id="undo", **small)
+            self.redo = gr.Button("Redo", interactive=False, elem_id="redo", **small)
         with gr.Accordion("Thresholds", open=True):
             self.lowest = [
                 gr.Slider(LOWEST_SCORE, 1, 0.5, step=0.01, label=f"{kind}: score from", elem_id=f"lowest-{kind}")
@@ -147,14 +147,14 @@ class Page:
             ]
             self.shortest = gr.Slider(0, 2, 0, step=0.05, label="Shortest expression, s", elem_id="shortest")
         with gr.Accordion("Take it along", open=True):
-            self.format = gr.Dropdown(
-                [(f"{name} ({form.suffix})", name) for name, form in FORMATS.items()], value="eaf",
-                label="Format", elem_id="format",
-            )  # fmt: skip
-            with gr.Row():
+            with gr.Row(elem_id="take"):
+                self.format = gr.Dropdown(
+                    [(f"{name} ({form.suffix})", name) for name, form in FORMATS.items()], value="eaf",
+                    label="Format", elem_id="format", min_width=140,
+                )  # fmt: skip
                 self.download = gr.Button("Download", elem_id="download", min_width=110)
-                self.truth = gr.Button("As ground truth (.csv)", elem_id="truth", min_width=160)
-            self.link = gr.Textbox(visible="hidden")
+            self.truth = gr.Button("Download as ground truth for fedn evaluate (.csv)", size="md", elem_id="truth")
+            self.link = gr.Textbox(elem_id="link", container=False)
 
     def _wire(self) -> None:
         quick = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -430,7 +430,7 @@ class _Policy:
 
 def _switched(is_idle: bool):
     """What "Find" and "Stop" are while nothing, or something, is being done."""
-    return lambda: (gr.Button(interactive=is_idle), gr.Button(interactive=not is_idle))
+    return lambda: (gr.Button(interactive=is_idle), gr.Button(visible=not is_idle))
 
 
 def _text(name: str) -> str:
@@ -452,7 +452,7 @@ def _sentence(text: str) -> str:
 def _said(text: str, bad: bool = False) -> str:
     """A line that screen readers read out when it changes."""
     kind, role = ("said bad", "alert") if bad else ("said", "status")
-    return f'<div class="{kind}" role="{role}">{html.escape(_sentence(text))}</div>'
+    return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
 
 
 def _meant(review: Review, session: Session, form: dict[str, Any]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ function drawTimeline() {
     const top = row * high + CURVE + 4 + lane * (LANE + GAP);
     add("title", {}, `${words(event)}, ${clock(event.onset_s)} to ${clock(event.offset_s)}`, group);
     add("rect", { x: left, y: top, width: long, height: LANE, rx: 3, class: "bar" }, null, group);
-    if (event.apex_s != null) add("line", { x1: x(event.apex_s), x2: x(event.apex_s), y1: top + 2, y2: top + LANE - 2, class: "apex" }, null, group);
-    if (long > 44) add("text", { x: left + 5, y: top + 13, class: "label" }, (event.label || "no label").slice(0, Math.floor((long - 8) / 7)), group);
+    if (event.apex_s != null) add("line", { x1: x(event.apex_s), x2: x(event.apex_s), y1: top + LANE - 6, y2: top + LANE, class: "apex" }, null, group);
+    if (long > 44) add("text", { x: left + 5, y: top + 12, class: "label" }, (event.label || "no label").slice(0, Math.floor((long - 8) / 7)), group);
   }
   const now = add("g", { class: "now" });
   add("line", { x1: 0, x2: 0, y1: 0, y2: height - 14 }, null, now);
