@@ -7,6 +7,7 @@ safetensors, whose sizes are checked: nothing of a process that a file may have 
 what a file can cost; it is no jail for one that runs code of its own. See SECURITY.md.
 """
 
+import ctypes
 import io
 import json
 import math
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _MAX_WORD_BYTES = 2**20
 _MAX_COPY_BYTES = 32 * 2**30
+_M_MMAP_THRESHOLD = -3  # glibc's number for it
 
 
 class SandboxError(FednError):
@@ -319,12 +322,23 @@ def load_quietly(model: str | None, revision: str | None, device: str | int | No
 
     from .loading import load_pipeline
 
+    give_memory_back()
     transformers.utils.logging.disable_progress_bar()
     for library in ("fedn_hf", "huggingface_hub", "transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)
     if threads is not None:
         torch.set_num_threads(threads)
     return load_pipeline(model, revision=revision, device=device)
+
+
+def give_memory_back() -> None:
+    """
+    Let arrays of 8 MiB and more go back to the system when they are freed. By itself glibc learns to keep what has the
+    size of a batch of frames, in pieces for every thread, and a process grows for many minutes. It is for those who
+    own the whole process to say so.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # where C's library is another one
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 8 * 2**20)
 
 
 def _limit_process(limits: SandboxLimits) -> None:
@@ -437,4 +451,4 @@ def _is_shortage(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, BlockingIOError)) or "allocate memory" in str(error)
 
 
-__all__ = ["Sandbox", "SandboxError", "SandboxLimits", "load_quietly"]
+__all__ = ["Sandbox", "SandboxError", "SandboxLimits", "give_memory_back", "load_quietly"]

@@ -227,7 +227,9 @@ def _load(model: str | Path | None, revision: str | None, device: str | None):
 
     from ..loading import load_pipeline
     from ..media_fedn import FednError
+    from ..sandbox import give_memory_back
 
+    give_memory_back()
     # What matters of it is said under each table, and in the error.
     transformers.utils.logging.disable_progress_bar()  # of loading weights, and with it of downloads
     show_download_bars_to_people()

@@ -16,7 +16,7 @@ from . import mutations, watch
 from .readers import READERS, Reader
 
 _FORK = multiprocessing.get_context("fork")
-_SILENCE_S = 300.0  # of wall time for one file: more than a busy machine needs for `watch.CPU_S`
+_SILENCE_S = 1800.0  # of wall time for one file: also of a machine that is busy with other work most of the time
 
 
 @dataclass
