@@ -18,9 +18,11 @@ from fedn_hf import FednConfig, FednForFacialExpressionDetection, exporters
 from fedn_hf.data.cache import FeatureCache, VideoFeatures
 from fedn_hf.files_fedn import replacing
 from fedn_hf.media_fedn import FednError
+from fedn_hf.overlay import render
 from fedn_hf.results_fedn import FednDetections
 from fedn_hf.training.checkpoints import Checkpoints, TrainingState
-from tests import results
+from fedn_hf.video_io_fedn import VideoReader
+from tests import clips, results
 
 FORK = multiprocessing.get_context("fork")
 # Whatever is done with files passes by here: places to be killed at.
@@ -98,6 +100,22 @@ class Cache:
         return 1 if found[1] is None else 2
 
 
+class Overlay:
+    """A copy of a clip with one or two expressions drawn on it."""
+
+    def __init__(self, folder):
+        self.clip, self.path = folder.with_name("clip.mp4"), folder / "a.mp4"
+        clips.make(self.clip, times=[n / 25 for n in range(10)])
+
+    def write(self, version):
+        events = [results.event(4 * n, 4 * n + 1, 4 * n + 3) for n in range(version)]
+        render(results.annotation(events, 0.4, str(self.clip)), self.clip, self.path)
+
+    def version(self):
+        reader = VideoReader(self.path)
+        assert sum(len(batch) for batch in reader) == 10 and reader.truncated_at_s is None
+
+
 WRITERS = {name: lambda folder, name=name: Annotations(folder, name) for name in exporters.FORMATS}
 WRITERS |= {"raw": Raw, "training": Training, "cache": Cache}
 
@@ -135,13 +153,13 @@ def after(seconds):
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def check_kills(make, folder, kills):
+def check_kills(make, folder, kills, longest_s=0.03):
     chance = random.Random(str(folder.name))
     writer = make(folder)
     writer.write(1)
     killed = 0
     for number in range(kills):
-        deed, seconds = chance.randrange(12), 0.0002 + chance.random() * 0.03
+        deed, seconds = chance.randrange(12), 0.0002 + chance.random() * longest_s
         killed += ended(lambda: writer.write(2), partial(at_deed, deed) if number % 2 else partial(after, seconds)) < 0
         assert writer.version() in (None, 1, 2)
         writer.write(1)
@@ -163,6 +181,12 @@ def test_killed_at_random_points_there_is_the_old_file_or_the_new_one(name, tmp_
 @pytest.mark.parametrize("name", WRITERS)
 def test_killed_a_hundred_times(name, tmp_path):
     assert check_kills(WRITERS[name], tmp_path, 100) > 10  # what is in the cache already is only read
+
+
+@pytest.mark.slow
+def test_killed_while_a_video_is_drawn_on(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert check_kills(Overlay, tmp_path / "out", 40, longest_s=0.5) > 10
 
 
 def everything(folder):
