@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _MAX_WORD_BYTES = 2**20
 _MAX_COPY_BYTES = 32 * 2**30
-_M_MMAP_THRESHOLD = -3  # glibc's number for it
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's numbers
 
 
 class SandboxError(FednError):
@@ -333,12 +333,14 @@ def load_quietly(model: str | None, revision: str | None, device: str | int | No
 
 def give_memory_back() -> None:
     """
-    Let arrays of 8 MiB and more go back to the system when they are freed. By itself glibc learns to keep what has the
-    size of a batch of frames, in pieces for every thread, and a process grows for many minutes. It is for those who
-    own the whole process to say so.
+    Let arrays of 8 MiB and more go back to the system when they are freed, and threads share what else is kept. By
+    itself glibc learns to keep what has the size of a batch of frames, in pieces for every thread, and a process grows
+    for many minutes. It is for those who own the whole process to say so.
     """
     with suppress(AttributeError, OSError, TypeError):  # where C's library is another one
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 8 * 2**20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 8 * 2**20)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def _limit_process(limits: SandboxLimits) -> None:
