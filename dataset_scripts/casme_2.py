@@ -55,6 +55,7 @@ class CasMe2(CorpusBuilder):
     fps = 30.0
 
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
+        """Rows of the sheet with events; subjects and videos get their codes from its two other sheets."""
         for path in spreadsheets(files):
             tables = read_sheets(path)
             rows = [row for rows in tables for row in rows if len(row) >= 9 and _is_event(row)]
@@ -86,6 +87,7 @@ class CasMe2(CorpusBuilder):
         )
 
     def identify(self, path: str) -> tuple[str, str] | None:
+        """ "s15/15_0101disgustingteeth" is video s15_0101 of subject s15; selected clips go by code and event."""
         path = path.lower()
         if self.config.frames == "selected":
             found = re.search(rf"(?:^|/)s?(\d\d)[/_](?:\d\d_)?({_EVENT})(?:\.\w+)?$", path)

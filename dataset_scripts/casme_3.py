@@ -95,10 +95,12 @@ class CasMe3(CorpusBuilder):
             raise CorpusError(f"sheet_version {self.config.sheet_version!r} was given, expected v1 or v2")
 
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
+        """Rows of the book of part A, in the version asked for, or of the book of part C."""
         books = {path: read_sheets(path) for path in spreadsheets(files)}
         return self._part_c(books) if self.config.name.startswith("part_c") else self._part_a(books)
 
     def identify(self, path: str) -> tuple[str, str] | None:
+        """ "spNO.1/a/color" is video spNO.1_a of subject spNO.1; pictures of depth are no video."""
         if "depth" in path.lower().split("/"):
             return None
         if self.config.name.startswith("part_c"):

@@ -35,6 +35,8 @@ _COPIED = ("mjpeg",)
 
 
 class Written(NamedTuple):
+    """What a written file holds: frames, and their size in pixels."""
+
     num_frames: int
     width: int
     height: int

@@ -75,6 +75,12 @@ class FolderCsv(CorpusBuilder):
         self.fps, self.first_frame = self.config.fps, self.config.first_frame
 
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
+        """
+        Rows of every CSV file that has the columns needed; one without onset and offset only names a subject.
+
+        Raises:
+            CorpusError: a table that is not UTF-8, a row that cannot be an event, or no event at all.
+        """
         self._subjects, events, found = {}, [], False
         for path in (path for path in files if path.suffix.lower() == ".csv"):
             try:
@@ -121,10 +127,17 @@ class FolderCsv(CorpusBuilder):
         )
 
     def identify(self, path: str) -> tuple[str, str] | None:
+        """Every file and folder is a video: "anna/interview.mp4" is anna_interview, its subject as the table says."""
         video_id = _video_id(path)
         return video_id, self._subjects.get(video_id, video_id)
 
     def frame_rate(self, path: Path, is_folder: bool) -> float:
+        """
+        What a video file says, else `fps`, which a folder of images needs.
+
+        Raises:
+            CorpusError: neither is known.
+        """
         if not is_folder:
             with opened_video(path) as (_, stream):
                 rate = stream.average_rate
@@ -135,6 +148,7 @@ class FolderCsv(CorpusBuilder):
         return self.fps
 
     def frame_numbers(self, path: Path, names: list[str] | None) -> list[int]:
+        """Counted on from `first_frame`, whatever numbers the names of images hold."""
         return list(range(self.first_frame, self.first_frame + (count_frames(path) if names is None else len(names))))
 
 

@@ -22,6 +22,8 @@ class CorpusError(FednError):
 
 
 class Rule(NamedTuple):
+    """A quirk in words, and what can be done about it."""
+
     quirk: str
     choices: dict[str, str]  # name -> what is done; the first is the default
 

@@ -61,6 +61,7 @@ class SammLv(CorpusBuilder):
     fps = 200.0
 
     def read_events(self, files: list[Path]) -> list[SheetEvent]:
+        """Rows of the sheet of long videos, with emotions of micro-expressions from the FACS sheet, if it is there."""
         tables = [rows for path in spreadsheets(files) for rows in read_sheets(path)]
         emotions = {}
         for rows in tables:
@@ -72,6 +73,7 @@ class SammLv(CorpusBuilder):
         return []
 
     def identify(self, path: str) -> tuple[str, str] | None:
+        """A path that ends in "006_1" is video 006_1 of subject 006."""
         found = re.search(r"(?:^|[^\d])(\d{3})_(\d)(?:\.\w+)?$", path)
         return (f"{found[1]}_{found[2]}", found[1]) if found else None
 

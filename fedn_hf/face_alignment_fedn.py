@@ -64,6 +64,7 @@ class Pose:
         return Pose(np.atleast_1d(self.a[index]), np.atleast_1d(self.b[index]))
 
     def __call__(self, q: np.ndarray) -> np.ndarray:
+        """Points q, complex (N,), of the face in the picture: pixels x + iy."""
         return self.a * q + self.b
 
     def after(self, other: "Pose") -> "Pose":
@@ -71,6 +72,7 @@ class Pose:
         return Pose(self.a * other.a, self.a * other.b + self.b)
 
     def inverse(self) -> "Pose":
+        """From the picture to the face."""
         return Pose(1 / self.a, -self.b / self.a)
 
     def at(self, index: np.ndarray, wanted: np.ndarray) -> "Pose":

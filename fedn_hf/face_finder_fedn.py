@@ -43,6 +43,7 @@ class Face:
 
     @property
     def size_px(self) -> float:
+        """The longer side of the box in pixels of the frame."""
         left, top, right, bottom = self.box
         return float(max(right - left, bottom - top))
 

@@ -59,6 +59,7 @@ class BlazeBlock(nn.Module):
         self.act = nn.PReLU(out_channels) if prelu else nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in, H, W) to (B, out, H / stride, W / stride)."""
         short_cut = F.max_pool2d(x, 2) if self.stride == 2 else x
         if self.extra_channels:
             short_cut = F.pad(short_cut, (0, 0, 0, 0, 0, self.extra_channels))
@@ -95,6 +96,7 @@ class BlazeFaceShortRange(nn.Module):
         self.register_buffer("anchors", torch.cat([_grid(16, 2), _grid(8, 6)]), persistent=False)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, 128, 128) to regressors (B, 896, 16) and logits (B, 896)."""
         fine = self.fine(F.relu(self.stem(F.pad(x, (1, 2, 1, 2)))))
         coarse = self.coarse(fine)
         boxes = [_per_anchor(self.fine_boxes(fine), 16), _per_anchor(self.coarse_boxes(coarse), 16)]
@@ -134,6 +136,7 @@ class BlazeFaceFullRange(nn.Module):
         self.register_buffer("anchors", _grid(48, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, 192, 192) to regressors (B, 2304, 16) and logits (B, 2304)."""
         c1 = self.stage1(F.relu(self.stem(F.pad(x, (0, 1, 0, 1)))))  # 48 x 48
         c2 = self.stage2(c1)
         c3 = self.stage3(c2)
@@ -178,6 +181,7 @@ class FaceMesh(nn.Module):
         self.presence, self.mesh = head(1, 2), head(468 * 3, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, 192, 192) to points (B, 468, 3) in input pixels and logits of presence (B,)."""
         x = self.trunk(self.stem(F.pad(x, (0, 1, 0, 1))))
         return self.mesh(self.mesh_trunk(x)).reshape(-1, 468, 3), self.presence(x).reshape(-1)
 

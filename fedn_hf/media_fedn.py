@@ -106,6 +106,8 @@ class DamagedError(Exception):
 
 
 class Frame(NamedTuple):
+    """One frame as sources give it: seconds of its presentation, number in the file, and its pixels when asked for."""
+
     time_s: float
     duration_s: float  # 0 where unknown
     number: int

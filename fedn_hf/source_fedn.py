@@ -153,6 +153,7 @@ def facts_of(reader: VideoReader) -> dict[str, Any]:
 
 
 def expected_frames(reader: VideoReader) -> int | None:
+    """How many frames a reader will give, `None` where its video does not say how long it lasts."""
     end_s = min(reader.end_s, reader.info.duration_s or math.inf)
     return max(0, round((end_s - reader.start_s) * reader.frame_rate)) if math.isfinite(end_s) else None
 

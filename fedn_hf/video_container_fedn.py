@@ -122,6 +122,12 @@ class Container:
         return "; through a pipe go MPEG-TS and Matroska, but no MP4 with its index at the end" if is_pipe else ""
 
     def frames(self, start_s: float) -> Iterator[Frame]:
+        """
+        Frames in the order of presentation, from the one that is shown at `start_s` or from an earlier one.
+
+        Raises:
+            `DamagedError`: the sound part of the file has ended.
+        """
         if start_s > self.first_s and self.seeks_exactly:
             sought = self._sought(start_s)
             try:
@@ -287,6 +293,7 @@ class Pipe:
         return self.looks <= 2
 
     def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; none at the end."""
         if self.looks == 1:
             chunk = self.take(size)
             self.kept += chunk

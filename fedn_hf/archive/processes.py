@@ -24,7 +24,8 @@ class Crew(Protocol):
     def idle(self) -> list[Any]:
         """Those that can be given a video now."""
 
-    def give(self, worker: Any, video: Video) -> None: ...
+    def give(self, worker: Any, video: Video) -> None:
+        """Hand a video to an idle one, and come back at once."""
 
     def wait(self) -> list[tuple[Video, dict[str, Any] | None]]:
         """Wait until something happens: videos and their rows, or None where the worker has ended before."""
@@ -94,14 +95,17 @@ class Processes:
         return _Member(process, mine, number)
 
     def idle(self) -> list[_Member]:
+        """Processes that have loaded their network and have no video."""
         return [member for member in self._members if member.is_ready and member.video is None]
 
     def give(self, worker: _Member, video: Video) -> None:
+        """Send a video; that a process has ended shows in `wait`."""
         worker.video = video
         with suppress(OSError):  # it has ended, which `wait` will notice
             worker.connection.send(video)
 
     def wait(self) -> list[tuple[Video, dict[str, Any] | None]]:
+        """Wait for a process to say or to lose something; one that has ended is replaced, its video gives None."""
         happened = []
         ready = wait([member.connection for member in self._members])
         for place, member in enumerate(self._members):

@@ -50,6 +50,7 @@ class Archive:
 
     @property
     def facts_path(self) -> Path:
+        """Where network and settings are written down."""
         return self.folder / "archive.json"
 
     def facts(self) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class Archive:
             lock.release()
 
     def is_locked(self) -> bool:
+        """Whether a command is at work in this folder."""
         try:
             with self.locked():
                 return False

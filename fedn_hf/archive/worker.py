@@ -22,7 +22,8 @@ _PROVENANCE = ("fedn_hf", "model", "revision", "device", "torch")
 class Files(Protocol):
     """Writes the files of a video: `cli.batch.Results` does."""
 
-    def write(self, video: Video, annotation, raw) -> None: ...
+    def write(self, video: Video, annotation, raw) -> None:
+        """Write all files of one video; raw outputs are `None` where nobody asked for them."""
 
 
 @dataclass(frozen=True)

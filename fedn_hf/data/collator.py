@@ -54,6 +54,12 @@ class WindowCollator:
         self.video_processor = video_processor
 
     def __call__(self, windows: Sequence[Window]) -> dict[str, Any]:
+        """
+        Stack windows of the same inputs; shorter ones are filled up with frames that the mask leaves out.
+
+        Raises:
+            `ValueError`: no window, or windows with different inputs.
+        """
         names = {tuple(sorted(name for name, value in window.items() if torch.is_tensor(value))) for window in windows}
         if len(names) != 1:
             raise ValueError(f"a batch needs one or more windows with the same inputs, got {sorted(names)}")

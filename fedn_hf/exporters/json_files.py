@@ -20,6 +20,7 @@ def write_json(annotation: "ExpressionAnnotation", path: Path, target: Path) -> 
 
 
 def read_json(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """The one annotation of a file of ours; a mapping is not needed and not used."""
     from ..annotation import ExpressionAnnotation
 
     return [ExpressionAnnotation.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))]
@@ -33,6 +34,7 @@ def write_jsonl(annotations: Sequence["ExpressionAnnotation"], path: Path, targe
 
 
 def read_jsonl(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """The annotations of a file of ours, empty lines left out; a `FednError` names the line that is none."""
     return list(_lines(path))
 
 

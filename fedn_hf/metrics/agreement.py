@@ -44,6 +44,7 @@ class AgreementResult:
 
     @property
     def protocol(self) -> Protocol:
+        """The rules by which events were held against each other."""
         return self.events.protocol
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +83,7 @@ class SelfReportResult:
 
     @property
     def share(self) -> float:
+        """Part of the events that agree, 0 to 1; 0 without any."""
         return self.agreeing / self.events if self.events else 0.0
 
     def to_dict(self) -> dict[str, Any]:

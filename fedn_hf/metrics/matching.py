@@ -29,6 +29,7 @@ class Pairs(NamedTuple):
     iou: np.ndarray
 
     def at(self, rows: np.ndarray) -> "Pairs":
+        """Those at an index array or a mask."""
         return Pairs(self.prediction[rows], self.event[rows], self.iou[rows])
 
 
@@ -54,6 +55,7 @@ class Side:
         return len(self.row)
 
     def at(self, rows: np.ndarray) -> "Side":
+        """The rows at an index array or a mask."""
         names = ("row", "video", "kind", "onset", "offset")
         return replace(self, table=self.table[rows], **{name: getattr(self, name)[rows] for name in names})
 

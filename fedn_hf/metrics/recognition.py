@@ -85,6 +85,7 @@ class StrsResult:
 
     @property
     def protocol(self) -> Protocol:
+        """The rules by which events were spotted."""
         return self.spotting.protocol
 
     @property

@@ -71,6 +71,7 @@ class SelectedResult:
 
     @property
     def protocol(self) -> Protocol:
+        """The rules of the result, with what was chosen by `selection`."""
         return self.result.protocol
 
     def to_dict(self) -> dict[str, Any]:

@@ -32,14 +32,17 @@ class Counts:
 
     @property
     def precision(self) -> float:
+        """Part of the predictions that found an event; 0 without any."""
         return self.true_positives / self.predictions if self.predictions else 0.0
 
     @property
     def recall(self) -> float:
+        """Part of the events that were found; 0 without any."""
         return self.true_positives / self.events if self.events else 0.0
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         return f1_score(self.precision, self.recall)
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,10 +104,12 @@ class SpottingResult:
 
     @property
     def precision(self) -> float:
+        """Precision of all types together, pooled as the protocol says."""
         return self.pooled[OVERALL]["precision"]
 
     @property
     def recall(self) -> float:
+        """Recall of all types together, pooled as the protocol says."""
         return self.pooled[OVERALL]["recall"]
 
     @property

@@ -92,6 +92,7 @@ class Script:
 
     @property
     def num_frames(self) -> int:
+        """T, the length of every track."""
         return len(self.intensity)
 
     def events(self) -> tuple[float, list[Event]]:

@@ -122,6 +122,7 @@ def _person(canvas: Canvas, seed: tuple[int, ...]) -> Subject:
 
 
 def video_name(subject: int, video: int) -> str:
+    """The name of a file without suffix: subject 3, video 0 is "s003_0"."""
     return f"s{subject:03}_{video}"
 
 

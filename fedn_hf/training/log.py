@@ -21,12 +21,14 @@ class TrainingLog:
                 unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
 
     def add(self, row: dict[str, Any]) -> None:
+        """Write a row, which must have "step", and give it to the trackers; the main process alone writes."""
         if self.accelerator.is_main_process:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(row)}\n")
         self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
 
     def rows(self) -> list[dict[str, Any]]:
+        """All that was written so far, but for a last line that is incomplete."""
         rows = []
         for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
             with contextlib.suppress(ValueError):  # the last line of a run that was killed

@@ -49,6 +49,8 @@ _KEYS = {
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ExpressionDetection(evaluate.Metric):
+    """Mean average precision of emotions and types for the evaluate library; see README.md beside."""
+
     def _info(self):
         expressions = datasets.List({name: datasets.Value(kind) for name, kind in _KEYS.items()})
         return evaluate.MetricInfo(

@@ -50,6 +50,8 @@ _KEYS = {
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class SpotThenRecognize(evaluate.Metric):
+    """Spotting, recognition of what was spotted and their product for the evaluate library; see README.md beside."""
+
     def _info(self):
         expressions = datasets.List({name: datasets.Value(kind) for name, kind in _KEYS.items()})
         return evaluate.MetricInfo(
