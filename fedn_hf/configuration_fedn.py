@@ -288,11 +288,12 @@ class FednConfig(PreTrainedConfig):
         for name in ("id2label", "label2id"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be a dict, got {getattr(self, name)!r}")
-        if self.id2label is None and kwargs.get("num_labels") is None:
+        # Both are fields of the library's class.
+        if self.id2label is None and kwargs.get("num_labels") is None:  # type: ignore[has-type]
             self.id2label = dict(enumerate(_EMOTIONS))
         if not all(isinstance(name, str) for name in (self.id2label or {}).values()):
             raise ValueError(f"id2label must give every label a name, got {self.id2label}")
-        if self.id2label is not None and self.label2id is None:
+        if self.id2label is not None and self.label2id is None:  # type: ignore[has-type]
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
         if isinstance(self.backbone_config, dict):
             kind = self.backbone_config.get("model_type", "resnet")

@@ -90,6 +90,7 @@ class FednFrameEncoder(GradientCheckpointingLayer):
             )
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) to (N, feature_size): the last feature map, averaged over the picture."""
         return self.backbone(pixel_values).feature_maps[-1].mean((-2, -1))
 
 
@@ -114,9 +115,11 @@ class FednFrameEmbedding(nn.Module):
         self.projection = nn.Linear(channels, config.hidden_size)
 
     def difference(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What remains of (B, T, D) without its mean over the frames around; nothing beyond the mask counts."""
         return values - sliding_mean(values, mask, self.radius)
 
     def forward(self, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
+        """(B, T, feature_size), landmarks (B, T, points, 2) or `None` and the mask (B, T) to (B, T, D)."""
         # Differences are taken in single precision, and muscles read in it: half of it loses a small motion in the
         # rounding of a place.
         known = [features.float()]
@@ -145,6 +148,7 @@ class FednAttention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask=None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, L, D) to (B, L, D), and the weights (B, heads, L, L) where the way of attention gives them."""
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         query, key, value = (
             layer(hidden_states).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value)
@@ -190,6 +194,7 @@ class FednSegmentAttention(GradientCheckpointingLayer):
         return segments.flatten(0, 1).transpose(1, 2)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) and the mask (B, T) to one feature per segment, (B, N, D)."""
         batch = features.shape[0]
         frames = self.cut(features)
         visible = self.cut(mask[..., None].to(features.dtype))[..., 0] > 0  # (B N, S)
@@ -224,6 +229,7 @@ class FednSlidingWindowAttention(nn.Module):
         self.conv = nn.Conv1d(config.hidden_size, config.hidden_size, kernel_size=3, padding=1)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) and the mask (B, N) to (B, N, D)."""
         scores = self.conv(features.transpose(1, 2)).transpose(1, 2).float()  # (B, N, D)
         weights = torch.exp(_SCORE_LIMIT * torch.tanh(scores / _SCORE_LIMIT)) * mask[..., None]
         weights = weights / sliding_mean(weights, mask, self.radius).clamp(min=1e-6)
@@ -242,6 +248,7 @@ class FednConvBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) to (B, L / stride, D), zero beyond the mask of the output."""
         hidden = self.conv(features.transpose(1, 2)).transpose(1, 2)
         return self.dropout(F.gelu(self.norm(hidden))) * mask[..., None]
 
@@ -258,6 +265,7 @@ class FednPyramidLayer(GradientCheckpointingLayer):
         self.refine = FednConvBlock(config)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, 2 L, D) and the mask of the output (B, L) to (B, L, D)."""
         features = self.down(features, mask)
         return features + self.refine(features, mask)
 
@@ -279,6 +287,7 @@ class FednHeadBranch(GradientCheckpointingLayer):
         self.predict.initial_bias = initial_bias  # read by _init_weights
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor, attention_mask) -> tuple:
+        """Numbers (B, L, proposals, num_outputs) and the attention's weights, `None` where it gives none."""
         mixed, weights = self.attention(self.norm(features), attention_mask)
         features = (features + mixed) * mask[..., None]
         for block in self.blocks:
@@ -296,6 +305,7 @@ class FednIntensityHead(nn.Module):
         self.predict = nn.Linear(config.hidden_size, config.segment_stride)
 
     def forward(self, segments: torch.Tensor, finest: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Segments (B, N, D), the finest level (B, L, D) and the mask (B, N) to logits (B, T)."""
         # The finest level knows more of the surroundings, the segments are twice as fine.
         joined = torch.cat((segments, finest.repeat_interleave(2, dim=1)), dim=-1)
         features = self.block(self.fuse(joined) * mask[..., None], mask)
