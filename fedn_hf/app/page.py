@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
+from ..annotation import ExpressionInterval
 from ..cli.inputs import VIDEO_SUFFIXES
 from ..exporters import FORMATS
 from ..html_report import _card, warnings_of
@@ -72,7 +73,7 @@ class Page:
                     self._panel()
             self.shown = [
                 self.stage, self.status, self.review, self.undo, self.redo, self.strip,
-                self.kind, self.label, self.onset, self.apex, self.offset, self.face,
+                self.kind, self.label, self.onset, self.apex, self.offset, self.face, self.key,
             ]  # fmt: skip
             self._wire()
 
@@ -85,12 +86,14 @@ class Page:
             elem_id="top", padding=False,
         )  # fmt: skip
         items = "".join(f"<li>{html.escape(item)}</li>" for item in _card("Prohibited uses"))
+        first, second, *rest = _card("Labels")[0].split(". ")
         gr.HTML(
-            f"<p>{html.escape(_card('Labels')[0])}</p>"
+            f"<p><strong>{html.escape(first)}.</strong> {html.escape(second)}.</p>"
             "<p><strong>Do not use this to judge people</strong>, and use it for people who have agreed to it alone. "
-            "Scores rank expressions; they do not say how strong one is, and no expression found is no proof that "
-            "there was none.</p><details><summary>What it must not be used "
-            f"for</summary><ul>{items}</ul></details>",
+            "No expression found is no proof that there was none.</p>"
+            f"<details><summary>More on labels and scores, and what this must not be used for</summary>"
+            f"<p>{html.escape('. '.join(rest))} Scores rank expressions; they do not say how strong one is.</p>"
+            f"<ul>{items}</ul></details>",
             elem_id="notice", padding=False,
         )  # fmt: skip
 
@@ -133,10 +136,10 @@ class Page:
                 )
             with gr.Row():
                 self.now = [gr.Button(f"{part} = now", size="sm", elem_classes="now", min_width=90) for part in PARTS]
-        with gr.Row():
-            small = {"size": "md", "min_width": 60}
+        with gr.Row(elem_id="steps"):
+            small = {"size": "md", "min_width": 40}
             self.save = gr.Button("Save", variant="primary", elem_id="save", **small)
-            self.add = gr.Button("New here", elem_id="add", **small)
+            self.add = gr.Button("New", elem_id="add", **small)
             self.delete = gr.Button("Delete", elem_id="delete", **small)
             self.undo = gr.Button("Undo", interactive=False, elem_id="undo", **small)
             self.redo = gr.Button("Redo", interactive=False, elem_id="redo", **small)
@@ -155,6 +158,8 @@ class Page:
                 self.download = gr.Button("Download", elem_id="download", min_width=110)
             self.truth = gr.Button("Download as ground truth for fedn evaluate (.csv)", size="md", elem_id="truth")
             self.link = gr.Textbox(elem_id="link", container=False)
+        # Whose values stand in the form: what is saved must not depend on which answer came first.
+        self.key = gr.Textbox(elem_id="key", container=False)
 
     def _wire(self) -> None:
         quick = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -175,13 +180,13 @@ class Page:
         self.stop.click(self._stop, None, None, **quick)
         self.stage.unplayable(self._copy, None, [self.stage, self.status], concurrency_limit=1, **slow)
         latest = {**quick, "trigger_mode": "always_last"}
-        picked = self.stage.pick(self._pick, None, self.shown[5:], **latest)
-        picked.then(self._picture, None, [self.strip], **quick)
+        self.stage.pick(self._pick, None, self.shown[6:], **latest)
+        self.stage.pick(self._picture, None, [self.strip], **latest)
         gr.on([one.change for one in sliders], self._threshold, sliders, self.shown, **latest)
-        form = [self.kind, self.label, self.onset, self.apex, self.offset, self.face]
+        form = [self.key, self.kind, self.label, self.onset, self.apex, self.offset, self.face]
         edits = [
             self.save.click(self._save, form, self.shown, **quick),
-            self.delete.click(self._delete, None, self.shown, **quick),
+            self.delete.click(self._delete, [self.key], self.shown, **quick),
             self.add.click(self._add, [self.onset], self.shown, js=_NOW, **quick),
             self.undo.click(self._undo, None, self.shown, **quick),
             self.redo.click(self._redo, None, self.shown, **quick),
@@ -250,15 +255,16 @@ class Page:
             session.chosen = event.key
         return self._form(session)
 
-    def _picture(self, request: gr.Request):
+    def _picture(self, request: gr.Request, event: gr.EventData):
         session = self.desk.of(request.session_hash)
-        event = session.review and session.review.events.get(session.chosen)
-        if event is None:
+        key = (event._data or {}).get("key", session.chosen)  # also after other events, which name none
+        shown = session.review and session.review.events.get(key)
+        if shown is None:
             return _strip(None)
         try:
-            return _strip(event, self.desk.strip(session, event))
+            return _strip(shown, self.desk.strip(session, shown))
         except FednError as error:
-            return _strip(event, words=str(error))
+            return _strip(shown, words=str(error))
 
     def _threshold(self, first: float, second: float, shortest_s: float, request: gr.Request):
         if self.desk.of(request.session_hash).review is None:  # sliders that are being set up
@@ -270,15 +276,13 @@ class Page:
             ),
         )
 
-    def _save(self, kind, label, onset_s, apex_s, offset_s, face_id, request: gr.Request):
-        session = self.desk.of(request.session_hash)
-        changes = {"type": kind, "label": label or None, "onset_s": onset_s, "apex_s": apex_s, "offset_s": offset_s}
-        changes |= {"face_id": int(face_id or 0)}
-        return self._change(request, lambda review: review.correct(session.chosen, **_meant(review, session, changes)))
+    def _save(self, key, kind, label, onset_s, apex_s, offset_s, face_id, request: gr.Request):
+        form = {"type": kind, "label": label or None, "onset_s": onset_s, "apex_s": apex_s, "offset_s": offset_s}
+        form |= {"face_id": int(face_id or 0)}
+        return self._change(request, lambda review: review.correct(key, **_meant(review.events.get(key), form)))
 
-    def _delete(self, request: gr.Request):
-        session = self.desk.of(request.session_hash)
-        return self._change(request, lambda review: review.delete(session.chosen))
+    def _delete(self, key: str, request: gr.Request):
+        return self._change(request, lambda review: review.delete(key))
 
     def _add(self, now_s: float, request: gr.Request):
         session = self.desk.of(request.session_hash)
@@ -323,27 +327,34 @@ class Page:
         """Values of `self.shown`."""
         review = session.review
         undo, redo = (gr.Button(interactive=bool(steps)) for steps in (review.past, review.future))
-        return self._scene(session), _summary(session), gr.Column(visible=True), undo, redo, *self._form(session)
+        # The filmstrip takes longer, and follows.
+        strip = gr.skip() if session.chosen in review.events else _strip(None)
+        return (
+            self._scene(session),
+            _summary(session),
+            gr.Column(visible=True),
+            undo,
+            redo,
+            strip,
+            *self._form(session),
+        )
 
     def _form(self, session: Session):
         review = session.review
         event = review and review.events.get(session.chosen)
         if event is None:
-            empty = (gr.Dropdown(value=None), gr.Dropdown(value=None), None, None, None, None)
-            return _strip(None), *empty
+            return gr.Dropdown(value=None), gr.Dropdown(value=None), None, None, None, None, ""
         base = review.base
         return (
-            gr.skip(),
             gr.Dropdown([(kind.removesuffix("-expression"), kind) for kind in base.types], value=event.type),
             gr.Dropdown(list(dict.fromkeys([*base.labels, *filter(None, [event.label])])), value=event.label),
-            event.onset_s, event.apex_s, event.offset_s, event.face_id,
+            event.onset_s, event.apex_s, event.offset_s, event.face_id, session.chosen,
         )  # fmt: skip
 
     def _scene(self, session: Session) -> dict[str, Any]:
         """What `review.js` draws."""
         review = session.review
         base = review.base
-        by = {"network": "network", "corrected": "corrected", "added": "added"}
         names = ("type", "label", "score", "onset_s", "apex_s", "offset_s", "face_id")
         seen: dict[int, list] = {face: [] for face in review.curves()}
         for row in base.coverage:
@@ -363,7 +374,7 @@ class Page:
                 {"face_id": face, "seen": seen[face], "curve": curves.get(face, [])} for face in sorted(seen)
             ],
             "events": [
-                {"key": key, "by": by[review.origin(key)], **{name: getattr(event, name) for name in names}}
+                {"key": key, "by": review.origin(key), **{name: getattr(event, name) for name in names}}
                 for key, event in review.events.items()
             ],
         }  # fmt: skip
@@ -455,13 +466,14 @@ def _said(text: str, bad: bool = False) -> str:
     return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
 
 
-def _meant(review: Review, session: Session, form: dict[str, Any]) -> dict[str, Any]:
+def _meant(event: ExpressionInterval | None, form: dict[str, Any]) -> dict[str, Any]:
     """What a person has changed in the form, which shows thousandths of what is known."""
-    event = review.events.get(session.chosen)
-    times = ("onset_s", "apex_s", "offset_s")
-    same = {t for t in times if event and None not in (form[t], getattr(event, t))
-            and abs(form[t] - getattr(event, t)) <= 6e-4}  # fmt: skip
-    return {name: value for name, value in form.items() if name not in same}
+
+    def is_same(name: str) -> bool:
+        before, now = getattr(event, name, None), form[name]
+        return name.endswith("_s") and None not in (before, now) and abs(before - now) <= 6e-4
+
+    return {name: value for name, value in form.items() if not is_same(name)}
 
 
 def _summary(session: Session) -> str:
