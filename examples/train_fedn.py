@@ -3,11 +3,12 @@
     python examples/train_fedn.py mdmo12.npz SHEETS run
     accelerate launch --num_processes 4 examples/train_fedn.py mdmo12.npz SHEETS run     # on four GPUs
 
-The first argument is what `dataset_scripts.features` reads, the second the folder with the corpus's label sheets. For
-every subject in turn, with everything chosen by the others, there is `fedn loso`.
+The first argument is what `dataset_scripts.features` reads, the second the folder with the corpus's label sheets. In
+`run/best` is the network of the best epoch; F1 is printed of those who chose epoch and threshold, and of those who did
+not. For every subject in turn, with everything chosen by the others, there is `loso.py`, or `fedn loso`.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -19,9 +20,19 @@ from fedn_hf.training import DetectionSettings, FeatureRecipe, FeatureSettings, 
 from fedn_hf.training.detections import raw_detections
 
 
-def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("features", type=Path)
+    parser.add_argument("sheets", type=Path)
+    parser.add_argument("run", type=Path, help="a folder: new, or of the same run that was stopped")
+    parser.add_argument("--corpus", default="casme_2", help="casme_2, casme_3, samm_lv or folder_csv")
+    parser.add_argument("--fps", type=float, help="of the features of folder_csv")
+    parser.add_argument("--epochs", type=int, default=12)
+    arguments = parser.parse_args()
+
     # 1. The corpus, and who trains, says when to stop, and is tested: whole subjects each.
-    rows, labels = corpus_rows(corpus, features, sheets, "objective_4")
+    options = {} if arguments.fps is None else {"fps": arguments.fps}
+    rows, labels = corpus_rows(arguments.corpus, arguments.features, arguments.sheets, "objective_4", **options)
     subjects, videos = [row["subject_id"] for row in rows], [row["video_id"] for row in rows]
     fold = grouped_k_fold(subjects, k=5, num_validation=3)[0]
     parts = {name: [rows[n] for n in numbers] for name, numbers in fold.rows(subjects, videos).items()}
@@ -41,7 +52,7 @@ def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> No
 
     # 3. Train. The same call goes on where it was stopped; `run/best` is the network of the best epoch.
     settings = TrainingSettings(
-        epochs=12,
+        epochs=arguments.epochs,
         early_stopping_epochs=4,
         ema_decay=0.99,
         augmentations={"change_gain": {"ratio": 1.25}},
@@ -52,14 +63,14 @@ def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> No
             FednForFacialExpressionDetection(config),
             sequences["train"],
             settings,
-            folder,
+            arguments.run,
             validation=sequences["validation"],
             hook=hook,
         )
     print(f"best epoch {result.best_epoch}, validation F1 {result.best_score:.4f}, {result.seconds:.0f} s")
 
     # 4. The threshold comes from the validation subjects, the number from the test subjects.
-    model = FednForFacialExpressionDetection.from_pretrained(Path(folder) / "best").eval()
+    model = FednForFacialExpressionDetection.from_pretrained(arguments.run / "best").eval()
     found, marked = {}, {}
     for part in ("validation", "test"):
         found[part] = table(raw_detections(model, sequences[part], DetectionSettings()))
@@ -70,7 +81,8 @@ def main(features: str, sheets: str, folder: str, corpus: str = "casme_2") -> No
         return spotting(found[part][found[part].score >= threshold], marked[part])
 
     threshold = max((n / 50 for n in range(1, 50)), key=lambda value: score("validation", value).f1)
-    print(f"threshold {threshold}\n{score('test', threshold)}")
+    print(f"threshold {threshold}, F1 {score('validation', threshold).f1:.4f} of those who chose it")
+    print(score("test", threshold))
 
 
 def table(rows: list[dict]) -> Expressions:
@@ -79,4 +91,4 @@ def table(rows: list[dict]) -> Expressions:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

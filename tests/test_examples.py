@@ -162,10 +162,11 @@ def as_transport_stream(path):
     return file.getvalue()
 
 
-def features(folder):
-    """A tiny corpus of features, as `folder_csv`."""
-    rows = small.rows()
-    np.savez(folder / "features.npz", **{row["video_id"]: row["features"] for row in rows})
+def features(folder, subjects=4, quiet=0):
+    """A tiny corpus of features, as `folder_csv`; each video ends with so many frames in which nothing happens."""
+    rows = small.rows(subjects)
+    still = ((0, quiet), (0, 0))
+    np.savez(folder / "features.npz", **{row["video_id"]: np.pad(row["features"], still) for row in rows})
     table = [
         {"video": row["video_id"], "subject_id": row["subject_id"], **event} for row in rows for event in row["events"]
     ]
@@ -184,6 +185,15 @@ def test_loso(example, tmp_path):
     assert "4 videos of 4 subjects" in said and "nested" in said and "ORACLE" in said
     report = json.loads((tmp_path / "run" / REPORT).read_text())
     assert report["nested_by_type"]["overall"]["events"] == 16
+
+
+def test_train_fedn(example, tmp_path):
+    """Eight people: two test, three validate, three train."""
+    arguments = [*features(tmp_path, subjects=8, quiet=300), tmp_path / "run", "--corpus", "folder_csv", "--fps", 30]
+    said = example("train_fedn", *arguments, "--epochs", 1)
+    assert "best epoch 1, validation F1 " in said and "of those who chose it" in said
+    assert said.rstrip().splitlines()[-1].split()[:4:3] == ["overall", "8"]  # four events of each who tests
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
 
 def test_a_backbone_from_the_hub(example, corpus, hub, tmp_path, monkeypatch):  # noqa: F811
