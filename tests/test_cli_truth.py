@@ -180,7 +180,7 @@ WRONG = {
         TABLE,
     ],
     "missing.csv: cannot be read": [CLIP, "--truth", "missing.csv"],
-    "no writer for .mp4": [CLIP, "--truth", CLIP],
+    "no file of expressions; name a file of what was found": [CLIP, "--truth", CLIP],
     "`fedn export --mapping` makes one for --truth": [CLIP, "--truth", "coder.TextGrid"],
 }
 

@@ -337,7 +337,7 @@ def test_the_command_writes_and_says_so(clip, known, tmp_path):
     for arguments, reason in (
         ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "a.avi")], "name such a file"),
         ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "no" / "a.mp4")], "no such folder"),
-        ([str(clip), str(clip), "-o", str(out)], "no writer"),
+        ([str(clip), str(clip), "-o", str(out)], "no file of expressions"),
     ):
         ran = CliRunner().invoke(app, ["render", *arguments])
         assert (ran.exit_code, reason in ran.output) == (1, True), ran.output

@@ -159,7 +159,12 @@ def read(path: str | Path, mapping: "CodeMapping | None" = None) -> list["Expres
         `FednError`: no file, another kind of file, a damaged one, or tiers and codes that need a mapping.
     """
     path = Path(path)
-    form = format_of(path)
+    try:
+        form = format_of(path)
+    except FednError:
+        known = ", ".join(form.suffix for form in FORMATS.values() if form.is_read)
+        what = "a folder" if path.is_dir() else "no file of expressions"
+        raise FednError(f"{path}: {what}; name a file of what was found or marked, which ends in {known}") from None
     mapping = None if mapping is None else replace(mapping)  # with nothing left out yet
     if not form.is_read:
         raise FednError(f"{path}: pictures and pages cannot be read back; give the file they were made of")

@@ -94,7 +94,9 @@ class CodeMapping:
             if path.stat().st_size > _MAX_BYTES:
                 raise FednError(f"{path}: too large for a mapping file")
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise FednError(f"{path}: not a mapping file that can be read: {error.strerror}") from error
+        except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise FednError(f"{path}: not a mapping file that can be read: {' '.join(str(error).split())}") from error
         if not isinstance(data, dict) or set(data) - {"tiers", "codes", "columns", "fps"}:
             given = ", ".join(map(str, data))[:200] if isinstance(data, dict) else reprlib.repr(data)

@@ -358,7 +358,8 @@ def _read_table(path: str | Path, columns: Columns | None, wanted: set[str]) -> 
             reader = csv.DictReader(file)
             header, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FednError(f"{path}: not a CSV file that can be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # of the system: without a number
+        raise FednError(f"{path}: not a CSV file that can be read: {reason}") from error
     places: dict[str, Any] = {
         name: next((alias for alias in _ALIASES[name] if alias in header), None) for name in wanted
     }

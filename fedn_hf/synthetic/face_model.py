@@ -120,8 +120,8 @@ class FaceModel:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _KEYS}
                 part = file.get("part")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise FednError(f"{path}: not a face model ({error}); {WHERE_TO_GET}") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # numpy's words would advise to unpickle
+            raise FednError(f"{path}: not a face model; {WHERE_TO_GET}") from None
         return cls._from_arrays(arrays, part, path)
 
     @classmethod
