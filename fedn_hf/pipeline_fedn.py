@@ -34,7 +34,7 @@ from .modeling_fedn import FednForFacialExpressionDetection
 from .passing_fedn import FacePiece, PassingFace, Undecided, join, own_frames
 from .results_fedn import FaceDetections, FednDetections, check_settings, chosen
 from .source_fedn import VideoSource, are_many, expected_frames, facts_of, media_error
-from .stages_fedn import one_thread, relay
+from .stages_fedn import one_thread
 from .video_io_fedn import frames_per_batch
 
 logger = logging.get_logger(__name__)
@@ -50,10 +50,6 @@ _RETURN = ("return_annotation", "return_curve", "return_raw")
 # What is kept of `CropBatch`, for every frame and for every crop.
 _PER_FRAME = {"frame": np.int64, "time_s": np.float64, "native_frame": np.int64}
 _PER_CROP = ("frame", "face_id", "confidence", "face_size_px", "fit")
-
-
-class _Several(list):
-    """Videos, where a list is the frames of one."""
 
 
 class FacialExpressionDetectionPipeline(ChunkPipeline):
@@ -192,8 +188,6 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Stack crops, not videos: the loader sees one step at a time. What must be kept between steps lives here."""
         preprocess_params = {**preprocess_params, "batch_size": _checked_batch_size(batch_size)}
-        if isinstance(inputs, list):
-            inputs = [_Several(inputs)]  # `preprocess` begins each before the one before has ended
         forward_params = {**forward_params, "passing": {}, "batch_size": batch_size}
         return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
 
@@ -309,44 +303,27 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         end_s: float | None = None,
         fps: float | None = None,
         allow_url: bool = False,
-        when_read: Callable[[], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """
-        Steps of about `batch_size * config.frame_chunk_size` crops; the last one says so, or what went wrong. Of
-        several videos those of one after the other, each begun when the one before has been read to its end.
-        """
-        if isinstance(video, _Several):
-            settings = {"faces": faces, "start_s": start_s, "end_s": end_s, "fps": fps, "allow_url": allow_url}
-            yield from relay(
-                lambda when_read, one=one: self.preprocess(one, batch_size, when_read=when_read, **settings)
-                for one in video
-            )
-            return
+        """Steps of about `batch_size * config.frame_chunk_size` crops; the last one says so, or what went wrong."""
         is_first = True
         try:
             source = VideoSource.of(video, fps)
             reading = {"faces": faces, "start_s": start_s, "end_s": end_s}
-            for step in self._steps(source, batch_size, reading, allow_url, when_read):
+            for step in self._steps(source, batch_size, reading, allow_url):
                 yield {"is_first": is_first, **step}
                 is_first = False
         except Exception as error:  # a fault of ours or of a library, too, must not cost the other videos
             yield {"is_first": is_first, "is_last": True, "error": media_error(video, error)}
 
     def _steps(
-        self,
-        source: "VideoSource",
-        batch_size: int,
-        reading: dict,
-        allow_url: bool,
-        when_read: Callable[[], None] | None,
+        self, source: "VideoSource", batch_size: int, reading: dict, allow_url: bool
     ) -> Iterator[dict[str, Any]]:
         config = self.model.config
         # A network without a backbone looks at landmarks alone, and is given no pixels.
         pixels = config.backbone_config is not None
         reader, batches = source.crops(config, self.video_processor, allow_url=allow_url, pixels=pixels, **reading)
-        reader.when_read = when_read
         size = batch_size * config.frame_chunk_size
-        facts = {"video": facts_of(reader), "reading": reading, "total": expected_frames(reader)}
+        facts: dict[str, Any] = {"video": facts_of(reader), "reading": reading, "total": expected_frames(reader)}
         waiting: list[CropBatch] = []
         batch = None
         for batch in batches:
@@ -451,6 +428,7 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
             logger.error(str(error))
             return error
         detections = self._join(outputs)
+        result: Any
         if return_raw:
             result = detections
         elif return_annotation:
@@ -518,7 +496,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _checked_batch_size(batch_size: Any) -> int:
     if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
-    return batch_size
+    return int(batch_size)
 
 
 def _labels(config: FednConfig) -> list[str]:

@@ -72,49 +72,23 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         >>> [item for item in ahead(range(3))]
         [0, 1, 2]
     """
-    yield from _all_of(_begun(items))
-
-
-def relay(streams: Iterable[Callable[[Callable[[], None]], Iterable[Item]]]) -> Iterator[Item]:
-    """
-    The items of one stream after those of another, but the next one begins before the last has ended.
-
-    Args:
-        streams: Each makes its iterable when it begins, in a thread of its own. It is given a function to call once
-            the next one may begin as well, which begins at its end in any case. No more than two are under way, and
-            the next one is no further than its first item while there are items of the last.
-
-    Example:
-        >>> list(relay(lambda go_on, n=n: range(n) for n in (2, 3)))
-        [0, 1, 0, 1, 2]
-    """
-    is_over = threading.Event()
-
-    def waiting(turn: threading.Event, stream: Callable, next_turn: threading.Event) -> Iterator[Item]:
-        turn.wait()
-        try:
-            if not is_over.is_set():
-                yield from stream(next_turn.set)
-        finally:
-            next_turn.set()
-
-    begun: list[tuple[_Stage, threading.Event]] = []
-    turn = threading.Event()
-    turn.set()
+    threads = torch.get_num_threads()
+    stage = _Stage(items)
+    torch.set_num_threads(threads)  # the number is also kept for threads to come
     try:
-        for stream in streams:
-            next_turn = threading.Event()
-            begun.append((_begun(waiting(turn, stream, next_turn)), turn))
-            turn = next_turn
-            if len(begun) > 1:
-                yield from _all_of(begun.pop(0)[0])
-        while begun:
-            yield from _all_of(begun.pop(0)[0])
+        stage.asked.put(True)
+        while True:
+            item, error = stage.made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            stage.asked.put(True)
+            yield item
+            del item  # not to be kept while the next one is awaited
     finally:
-        is_over.set()
-        for stage, turn in begun:
-            turn.set()
-            stage.end()
+        stage.end()
+        torch.set_num_threads(threads)  # a stage within this one has set it, too
 
 
 @contextmanager
@@ -131,31 +105,4 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begun(items: Iterable) -> _Stage:
-    """A stage that is at work on its first item."""
-    threads = torch.get_num_threads()
-    stage = _Stage(items)
-    torch.set_num_threads(threads)  # the number is also kept for threads to come
-    stage.asked.put(True)
-    return stage
-
-
-def _all_of(stage: _Stage) -> Iterator:
-    """The items of a stage that has begun."""
-    threads = torch.get_num_threads()
-    try:
-        while True:
-            item, error = stage.made.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            stage.asked.put(True)
-            yield item
-            del item  # not to be kept while the next one is awaited
-    finally:
-        stage.end()
-        torch.set_num_threads(threads)  # a stage within this one has set it, too
-
-
-__all__ = ["ahead", "one_thread", "relay"]
+__all__ = ["ahead", "one_thread"]

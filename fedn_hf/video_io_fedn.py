@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,6 @@ class VideoReader:
     Attributes:
         info: `VideoInfo`.
         truncated_at_s: after an iteration, the second at which readable video ended before its declared end, or None.
-        when_read: called when an iteration has ended, if set.
 
     Raises:
         MediaError: unreadable, refused by a limit, or without video.
@@ -118,7 +118,6 @@ class VideoReader:
         self.on_corrupt = on_corrupt
         self.limits = limits or MediaLimits()
         self.truncated_at_s: float | None = None
-        self.when_read: Callable[[], None] | None = None
         self._source = _open_source(source, native_fps, threads, self.limits, allow_url)
         self.info = self._source.info
         self.batch_size = batch_size or frames_per_batch(self.info.height, self.info.width)
@@ -154,8 +153,6 @@ class VideoReader:
             if len(shown) == self.batch_size:
                 yield _batch(rgb, shown)
                 shown = []
-        if self.when_read is not None:
-            self.when_read()
         if shown:
             yield _batch(rgb[: len(shown)].copy(), shown)
 
@@ -360,7 +357,7 @@ class _Frames:
     def frames(self, start_s: float) -> Iterator[Frame]:
         first = min(len(self.items) - 1, max(0, math.floor(start_s * self.fps)))
         for number in range(first, len(self.items)):
-            yield Frame(number / self.fps, 1 / self.fps, number, lambda number=number: self._rgb(number))
+            yield Frame(number / self.fps, 1 / self.fps, number, partial(self._rgb, number))
 
     def _rgb(self, number: int) -> np.ndarray:
         rgb = self.read(self.items[number])
@@ -393,9 +390,9 @@ class _Decoder:
         if hasattr(self.decoder, "get_frame_at"):  # torchcodec
             frame = self.decoder.get_frame_at(number)
             channels_first = frame.data.shape[-1] != 3
-            rgb = frame.data.permute(1, 2, 0) if channels_first else frame.data
+            pixels = frame.data.permute(1, 2, 0) if channels_first else frame.data
             return Frame(
-                float(frame.pts_seconds), float(frame.duration_seconds), number, lambda: _as_rgb(rgb.cpu().numpy())
+                float(frame.pts_seconds), float(frame.duration_seconds), number, lambda: _as_rgb(pixels.cpu().numpy())
             )
         start_s, end_s = (float(t) for t in np.asarray(self.decoder.get_frame_timestamp(number)).reshape(-1)[:2])
 

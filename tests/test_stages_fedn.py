@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from fedn_hf.stages_fedn import ahead, one_thread, relay
+from fedn_hf.stages_fedn import ahead, one_thread
 
 
 def test_ahead_keeps_the_order_and_hands_errors_over():
@@ -74,48 +74,6 @@ def test_forgotten_streams_are_collected():
     collector.join(30)
     assert not collector.is_alive()
     assert len(closed) == 60
-    assert threading.active_count() == before
-
-
-def test_relayed_streams_keep_their_order_and_the_next_begins_when_it_may():
-    begun = [threading.Event() for _ in range(3)]
-
-    def stream(go_on, number):
-        begun[number].set()
-        yield (number, 0)
-        if number == 0:
-            assert not begun[1].is_set()
-            go_on()
-            assert begun[1].wait(60)
-        assert not any(later.is_set() for later in begun[number + 2 :])
-        yield (number, 1)
-
-    streams = (lambda go_on, number=number: stream(go_on, number) for number in range(3))
-    assert list(relay(streams)) == [(number, item) for number in range(3) for item in range(2)]
-
-
-def test_a_relay_that_is_given_up_or_fails_leaves_no_stage_behind():
-    closed, before = [], threading.active_count()
-
-    def stream(go_on, number):
-        try:
-            go_on()
-            yield number
-            if number == 1:
-                raise RuntimeError("broken")
-            yield from range(100)
-        finally:
-            closed.append(number)
-
-    def streams():
-        return (lambda go_on, number=number: stream(go_on, number) for number in range(5))
-
-    given_up = relay(streams())
-    assert next(given_up) == 0
-    given_up.close()
-    assert 0 in closed and 3 not in closed
-    with pytest.raises(RuntimeError, match="broken"):
-        list(relay(streams()))
     assert threading.active_count() == before
 
 
