@@ -9,9 +9,11 @@ from . import options
 
 
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="casme_2, casme_3, samm_lv or folder_csv.")],
-    source: Annotated[Path, typer.Argument(help="The corpus as it was unpacked.")],
-    output: Annotated[Path, typer.Argument(help="A new folder, or one of a conversion that was stopped.")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="casme_2, casme_3, samm_lv or folder_csv.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The corpus as it was unpacked.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="A new folder, or one of a conversion that was stopped.")
+    ],
     part: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the corpus: cropped, raw, selected, part_a or part_c.")
     ] = None,

@@ -74,7 +74,7 @@ def _synth(
 
 @synth.command("face-model")
 def face_model(
-    checkout: Annotated[Path, typer.Argument(help="Folder of the public ICT-FaceKit repository.")],
+    checkout: Annotated[Path, typer.Argument(metavar="CHECKOUT", help="Folder of the public ICT-FaceKit repository.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The npz to write.")],
 ) -> None:
     """Convert the public face model (MIT licence) into the one file that the synthetic videos are made with.
