@@ -207,7 +207,7 @@ def frames_to_seconds(
     """
     if (fps is None) == (times is None):
         raise ValueError(f"give either fps or times, got fps={fps} and times={'None' if times is None else 'a table'}")
-    if times is None:
+    if fps is not None:
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
         return frames.double() / fps
@@ -266,6 +266,8 @@ def type_scores(proposals: FednProposals) -> torch.Tensor:
     How much each proposal is an expression of each type, (P, 2) between 0 and 1: the geometric mean of its confidence
     and of the type's probability, which are two opinions on nearly the same.
     """
+    if proposals.confidence is None or proposals.type_logits is None:
+        raise ValueError("a recognition network tells no types, got proposals without confidence or type_logits")
     return (_sigmoid(proposals.confidence)[:, None] * _sigmoid(proposals.type_logits)).sqrt().float()
 
 
@@ -292,7 +294,10 @@ def _merge(frames: torch.Tensor, seconds: torch.Tensor, scores: torch.Tensor, ty
     Join intervals of one type that are at most `gap_s` seconds apart. Returns the index of the highest score of each
     group, and the groups' extents in frames.
     """
-    leaders, extents, ends, open_groups = [], [], [], {}
+    leaders: list[int] = []
+    extents: list[list[float]] = []
+    ends: list[float] = []
+    open_groups: dict[int, int] = {}
     for index in frames[:, 0].argsort(stable=True).tolist():
         kind, (start, end), (start_s, end_s) = int(types[index]), frames[index].tolist(), seconds[index].tolist()
         group = open_groups.get(kind)
@@ -371,6 +376,8 @@ def find_intervals(
         raise ValueError(
             "a recognition network finds no intervals: pass its proposals as `recognition`, got them alone"
         )
+    if proposals.type_logits is None:
+        raise ValueError("proposals with confidence need type_logits, one for each expression type, got none")
     num_frames = int(proposals.num_frames)
     if times is not None and len(times) != num_frames:
         raise ValueError(f"times must have one entry for each of the {num_frames} frames, got {len(times)}")
@@ -428,6 +435,8 @@ def match_labels(intervals: torch.Tensor, recognition: FednProposals) -> torch.T
     Emotion logits (K, C) for intervals (K, 2) found elsewhere: those of the proposal with the highest IoU, and of the
     nearest where none overlaps. Both in frames of the same sequence.
     """
+    if recognition.logits is None:
+        raise ValueError("recognition must come from a network that names emotions, got proposals without logits")
     if not len(recognition.boundaries):
         raise ValueError("the recognition network saw no frame of this sequence, got 0 proposals")
     if not len(intervals):

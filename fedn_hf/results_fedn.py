@@ -149,7 +149,7 @@ class FednDetections:
         for row in range(len(found)):
             scores = [] if found.label_scores is None else found.label_scores[row].tolist()
             yield {
-                "label": self.labels[int(found.label[row])] if scores else None,
+                "label": None if found.label is None else self.labels[int(found.label[row])],
                 "score": float(found.score[row]),
                 "type": self.types[int(found.type[row])],
                 "onset_s": float(found.start_s[row]),
@@ -272,7 +272,7 @@ class FednDetections:
                 raise FednError(f"{name}: written by a newer version of fedn_hf; install that to read it")
             faces = []
             for place, known in enumerate(facts.pop("faces")):
-                mine = {
+                mine: dict[str, Any] = {
                     kind: {k.split(".")[2]: v for k, v in tensors.items() if k.startswith(f"{place}.{kind}.")}
                     for kind in ("proposals", "coverage")
                 }

@@ -237,3 +237,11 @@ def test_labels_from_a_recognition_network():
     empty = FednProposals(torch.zeros(0, 2), torch.tensor(300), logits=torch.zeros(0, 3))
     with pytest.raises(ValueError, match="got 0 proposals"):
         match_labels(torch.zeros(1, 2), empty)
+
+
+def test_what_a_network_does_not_say_is_named():
+    found = proposals([[10, 30]], [0.9])
+    with pytest.raises(ValueError, match="a network that names emotions, got proposals without logits"):
+        find_intervals(found, fps=30, recognition=found)
+    with pytest.raises(ValueError, match="need type_logits"):
+        find_intervals(replace(found, type_logits=None), fps=30)
