@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from . import exporters
 from .annotation_parts import concatenate, crop
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOMENTS = ("onset", "apex", "offset")
 # Numbers beyond it are damage: of seconds more than thirty thousand years, of frames more than a thousand at 1000/s.
 _LARGEST = 1e12
+_Kind = type  # in a class with a field of that name `type` is the field
 _SHOWN_ROWS = 30
 _DEEPEST = 30  # lists in lists; what copies and writes facts ends at some hundreds
 
@@ -96,7 +97,7 @@ class ExpressionInterval:
                 )
 
     def _settle(
-        self, name: str, kind: type, plain: type, what: str, optional: bool, lowest=-_LARGEST, highest=_LARGEST
+        self, name: str, kind: _Kind, plain: _Kind, what: str, optional: bool, lowest=-_LARGEST, highest=_LARGEST
     ) -> None:
         """Make sure that a value is of a kind and within bounds, and keep it as one that JSON knows."""
         value = getattr(self, name)
@@ -117,8 +118,12 @@ class ExpressionInterval:
             return self
         onset_s, offset_s = max(start_s, self.onset_s), min(end_s, self.offset_s)
         keeps_apex = self.apex_s is not None and onset_s <= self.apex_s <= offset_s
-        times = {"onset_s": onset_s, "apex_s": self.apex_s if keeps_apex else None, "offset_s": offset_s}
-        if self.onset_frame is None:
+        times: dict[str, Any] = {
+            "onset_s": onset_s,
+            "apex_s": self.apex_s if keeps_apex else None,
+            "offset_s": offset_s,
+        }
+        if self.onset_frame is None or self.offset_frame is None:
             return replace(self, **times)
         rate = (self.offset_frame + 1 - self.onset_frame) / self.duration_s
         first = self.onset_frame + math.floor((onset_s - self.onset_s) * rate + 1e-6)
@@ -182,9 +187,9 @@ class ExpressionAnnotation:
             if isinstance(getattr(self, name), (str, Mapping)) or not isinstance(getattr(self, name), Iterable):
                 raise AnnotationError(f"{name} must be a list, got {_quoted(getattr(self, name))}")
             object.__setattr__(self, name, list(getattr(self, name)))
-        for row in self.intervals:
-            if not isinstance(row, ExpressionInterval):
-                raise AnnotationError(f"intervals must hold ExpressionIntervals, got {_quoted(row)}")
+        for event in self.intervals:
+            if not isinstance(event, ExpressionInterval):
+                raise AnnotationError(f"intervals must hold ExpressionIntervals, got {_quoted(event)}")
         for name in (*self.labels, *self.types):
             if not isinstance(name, str):
                 raise AnnotationError(f"labels and types must be texts, got {_quoted(name)}")
@@ -296,10 +301,11 @@ class ExpressionAnnotation:
         Raises:
             `ValueError`: a type or label that does not occur here.
         """
+        of_faces = None if faces is None else {faces} if isinstance(faces, (int, Integral)) else set(faces)
         wanted = {
             "type": chosen("types", types, self._known("type")),
             "label": chosen("labels", labels, self._known("label")),
-            "face_id": {faces} if isinstance(faces, Integral) else None if faces is None else set(faces),
+            "face_id": of_faces,
         }
         kept = [
             event
@@ -308,8 +314,8 @@ class ExpressionAnnotation:
             and (event.score is None or event.score >= score_threshold)
             and min_duration_s <= event.duration_s <= max_duration_s
         ]
-        rows = {
-            name: [row for row in getattr(self, name) if faces is None or row["face_id"] in wanted["face_id"]]
+        rows: dict[str, Any] = {
+            name: [row for row in getattr(self, name) if of_faces is None or row["face_id"] in of_faces]
             for name in ("coverage", "curves")
         }
         return replace(self, intervals=kept, **rows)
@@ -350,7 +356,8 @@ class ExpressionAnnotation:
             for label, score in event.label_scores.items():
                 if (name := names.get(label, label)) is not None:
                     scores[name] = max(score, scores.get(name, 0.0))
-            events.append(replace(event, label=names.get(event.label, event.label), label_scores=scores))
+            name = names.get(event.label, event.label)  # type: ignore[arg-type]  # no label may get a name, too
+            events.append(replace(event, label=name, label_scores=scores))
         labels = [names.get(label, label) for label in self._known("label")]
         return replace(self, intervals=events, labels=list(dict.fromkeys(name for name in labels if name is not None)))
 
@@ -364,7 +371,7 @@ class ExpressionAnnotation:
         if all(event.onset_frame is not None for event in self):
             return self
         rate = self.video.get("fps") if fps is None else fps
-        if not (isinstance(rate, Real) and 0 < rate < math.inf):
+        if not (_is_real(rate) and 0 < rate < math.inf):
             raise AnnotationError(f"{self.video['path']}: its frames per second are not known: give fps= (--fps)")
         return replace(self, video={**self.video, "fps": rate}, intervals=[event.with_frames(rate) for event in self])
 
@@ -483,10 +490,18 @@ def _joined(first: ExpressionInterval, second: ExpressionInterval) -> Expression
     surest = max(first, second, key=lambda event: (event.score or 0.0, event.apex_s is not None))
     last = second if second.offset_s > first.offset_s else first
     known = [event.offset_frame for event in (first, second) if event.offset_frame is not None]
-    frames = {"onset_frame": first.onset_frame, "offset_frame": max(known) if len(known) == 2 else None}
+    frames: dict[str, Any] = {
+        "onset_frame": first.onset_frame,
+        "offset_frame": max(known) if len(known) == 2 else None,
+    }
     if len(known) < 2:
         frames = {"onset_frame": None, "offset_frame": None, "apex_frame": None}
     return replace(surest, onset_s=first.onset_s, offset_s=last.offset_s, **frames)
+
+
+def _is_real(value: Any) -> TypeGuard[float]:
+    """Whether it is a number of any kind; checkers do not know that a `Real` can be compared."""
+    return isinstance(value, Real)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -502,7 +517,7 @@ def _check_coverage(row: Any) -> None:
         raise AnnotationError(f"a row of coverage must have face_id, start_s and end_s, got {_quoted(row)}")
     _check_face(row)
     times = (row["start_s"], row["end_s"])
-    if not all(isinstance(time, Real) and abs(time) <= _LARGEST for time in times) or times[0] > times[1]:
+    if not all(_is_real(time) and abs(time) <= _LARGEST for time in times) or times[0] > times[1]:
         raise AnnotationError(f"start_s <= end_s must hold in coverage, got {_quoted(times)}")
 
 

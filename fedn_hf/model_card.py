@@ -524,7 +524,7 @@ class ModelCard:
         return _table(header, rows)
 
     def _groups(self) -> dict[str, list[GroupResult]]:
-        groups = {name: [] for name in STANDARD_GROUPS}
+        groups: dict[str, list[GroupResult]] = {name: [] for name in STANDARD_GROUPS}
         for result in self.group_results:
             groups.setdefault(_line(result.group).lower(), []).append(result)
         return groups

@@ -153,7 +153,7 @@ def budget_table(
     for annotation, budget in zip(annotations, budgets, strict=True):
         for key in keys:
             seconds, what = observed(annotation, key[by.index("face_id")] if "face_id" in by else None)
-            nothing = {"count": 0, "total_s": 0.0, "per_minute": 0.0 if seconds else None}
+            nothing: dict[str, Any] = {"count": 0, "total_s": 0.0, "per_minute": 0.0 if seconds else None}
             nothing |= {"observed_s": seconds, "observed_by": what}
             row = budget.get(key, {**dict(zip(by, key, strict=True)), **nothing})
             rows.append({"video": annotation.video["path"], **row})

@@ -235,8 +235,8 @@ def best_files(paths: Iterable[Path]) -> list[Path]:
 def facts_beside(path: Path) -> list[dict[str, Any]]:
     """What lies beside a file about it: the provenance or the whole annotation, the newer one; empty if neither."""
     places = (sidecar_of(path), path.with_name(f"{stem_of(path)}.json"))
-    places = [place for place in places if place.is_file() and place != path and place.stat().st_size <= MAX_BYTES]
-    for place in sorted(places, key=lambda place: place.stat().st_mtime_ns, reverse=True):
+    there = [place for place in places if place.is_file() and place != path and place.stat().st_size <= MAX_BYTES]
+    for place in sorted(there, key=lambda place: place.stat().st_mtime_ns, reverse=True):
         facts = json.loads(place.read_text(encoding="utf-8"))
         facts = facts if isinstance(facts, list) else [facts]
         if all(isinstance(one, dict) and {"schema", "video"} <= one.keys() for one in facts):

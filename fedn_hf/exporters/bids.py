@@ -31,6 +31,7 @@ _COLUMNS = {
 
 
 def write_bids(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
+    """The table of events, and beside `target` the JSON file that says what its columns mean."""
     from . import facts_of
 
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -75,10 +76,9 @@ def _event(row: dict[str, str], mapping: "CodeMapping | None") -> dict[str, Any]
     onset, lasts = number_of(cells["onset"]), number_of(cells["duration"])
     if onset is None or lasts is None:
         raise FednError("an onset and a duration are needed")
-    kind, label = (
-        None if cells.get(name) is None else unguarded(cells[name]) for name in ("expression_type", "trial_type")
-    )
-    event = {"label": label, "type": kind, "face_id": whole_of(cells.get("face")) or 0}
+    texts = (cells.get("expression_type"), cells.get("trial_type"))
+    kind, label = (None if text is None else unguarded(text) for text in texts)
+    event: dict[str, Any] = {"label": label, "type": kind, "face_id": whole_of(cells.get("face")) or 0}
     if mapping is not None:
         meaning = mapping.meaning(kind or "", label or "")
         if meaning is None:

@@ -156,7 +156,8 @@ def read_eaf(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
     if (units := header.get("TIME_UNITS", "milliseconds")) != "milliseconds":
         raise FednError(f"its times are {units[:40]}; save it with a newer ELAN, which writes milliseconds")
     properties = {element.get("NAME"): element.text for element in header.findall("PROPERTY")}
-    facts = json.loads(properties[_PROPERTY]) if properties.get(_PROPERTY) else None
+    said = properties.get(_PROPERTY)
+    facts = json.loads(said) if said else None
     descriptor = header.find("MEDIA_DESCRIPTOR")
     video, origin_ms = None, 0
     if descriptor is not None:

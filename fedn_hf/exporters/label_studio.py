@@ -40,11 +40,12 @@ def write_labelstudio(annotations: Sequence["ExpressionAnnotation"], path: Path,
 def _task(annotation: "ExpressionAnnotation") -> dict[str, Any]:
     from . import facts_of
 
-    regions = []
+    regions: list[dict[str, Any]] = []
     for tier in tiers_of(annotation):
         for span in tier.spans:
             event = span.event
-            frames = {"start": event.onset_frame + 1, "end": event.offset_frame + 1}
+            # `write_labelstudio` has seen to frames.
+            frames = {"start": event.onset_frame + 1, "end": event.offset_frame + 1}  # type: ignore[operator]
             region = {
                 "id": f"expression-{len(regions) + 1}",
                 "from_name": _CONTROL,

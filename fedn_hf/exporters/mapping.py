@@ -26,7 +26,7 @@ import yaml
 from ..media_fedn import FednError
 
 _MAX_BYTES = 2**20
-_SHORT_TYPES = {"macro": "macro-expression", "micro": "micro-expression"}
+_SHORT_TYPES: dict[str | None, str] = {"macro": "macro-expression", "micro": "micro-expression"}
 COLUMNS = frozenset(
     {"video", "face_id", "type", "label", "score", "duration_s", "duration_ms"}
     | {f"{moment}_{unit}" for moment in ("onset", "apex", "offset") for unit in ("s", "ms", "frame")}

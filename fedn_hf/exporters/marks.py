@@ -93,7 +93,7 @@ def tiers_of(annotation: "ExpressionAnnotation") -> list[Tier]:
     groups: dict[tuple[int, str | None], list[Span]] = {}
     for event in annotation:
         groups.setdefault((event.face_id, event.type), []).append(span_of(event))
-    order = {kind: place for place, kind in enumerate(annotation.types)}
+    order: dict[str | None, int] = {kind: place for place, kind in enumerate(annotation.types)}
     tiers = []
     for face_id, kind in sorted(groups, key=lambda k: (k[0], order.get(k[1], len(order)), k[1] is None, k[1] or "")):
         name = f"face {face_id}" if kind is None else f"face {face_id} {readable(kind)}"
@@ -172,8 +172,8 @@ def _events(marks: Iterable[Mark], mapping: "CodeMapping | None") -> list[dict[s
     found = []
     for mark in marks:
         if mapping is None:
-            face_id, kind = face_and_type(mark.tier)
-            meaning = {"face_id": face_id, "type": kind, "label": mark.code}
+            face_id, kind = face_and_type(mark.tier) or (0, None)
+            meaning: dict[str, Any] | None = {"face_id": face_id, "type": kind, "label": mark.code}
         else:
             meaning = mapping.meaning(mark.tier, mark.code)
         if meaning is not None:
@@ -231,7 +231,7 @@ def annotation_of(
         video = stem_of(path)
     intervals = [ExpressionInterval(**event) for event in events]
     return ExpressionAnnotation(
-        {"path": video} if isinstance(video, str) else video,
+        {"path": video} if isinstance(video, str) else video,  # type: ignore[arg-type]  # which is checked there
         intervals,
         labels=sorted({event.label for event in intervals if event.label is not None}),
         types=sorted({event.type for event in intervals if event.type is not None}),

@@ -8,7 +8,7 @@ place.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from ..media_fedn import FednError
@@ -23,6 +23,7 @@ _FIELDS = 10
 
 
 def write_rttm(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
+    """A line per expression, in seconds to the millisecond; the video goes by its name without folder and suffix."""
     video = _word(Path(annotation.video["path"]).stem)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for start, stop, event in map(span_of, annotation):
@@ -52,17 +53,16 @@ def read_rttm(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnno
         try:
             if len(fields) not in (_FIELDS - 1, _FIELDS):
                 raise FednError(f"{_FIELDS} fields were expected, got {len(fields)}")
-            _, video, channel, onset, lasts, _, kind, label, score, *_ = fields
-            kind, label = (None if text == _NOTHING else unquote(text) for text in (kind, label))
-            event = {"face_id": int(channel) - 1, "type": kind, "label": label}
+            _, video, channel, onset, lasts, _, *texts = fields[:8]
+            kind, label = (None if text == _NOTHING else unquote(text) for text in texts)
+            event: dict[str, Any] = {"face_id": int(channel) - 1, "type": kind, "label": label}
             event |= {"onset_s": float(onset), "offset_s": float(onset) + float(lasts), "apex_s": None}
-            event["score"] = None if score == _NOTHING else float(score)
+            event["score"] = None if fields[8] == _NOTHING else float(fields[8])
         except (FednError, ValueError) as error:
             raise FednError(f"line {number}: {error}") from error
-        if mapping is not None:
-            meaning = mapping.meaning(channel, label or "")
-            event = None if meaning is None else {**event, **meaning, "type": meaning["type"] or kind}
-        events.setdefault(unquote(video), []).extend([] if event is None else [event])
+        meaning = {} if mapping is None else mapping.meaning(channel, label or "")
+        kept = [] if meaning is None else [{**event, **meaning, "type": meaning.get("type") or kind}]
+        events.setdefault(unquote(video), []).extend(kept)
     if len(beside) == 1 and len(events) <= 1:
         return [annotation_of(path, next(iter(events.values()), []), beside[0])]
     if not events:

@@ -25,6 +25,7 @@ _CAPTIONS = "captions"  # the tier of subtitles that somebody else has written
 
 
 def write_vtt(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
+    """A cue per expression, named by its tier and details; provenance stands in a comment at the top."""
     from . import facts_of
 
     with open(path, "w", encoding="utf-8", newline="\n") as file:
@@ -37,6 +38,7 @@ def write_vtt(annotation: "ExpressionAnnotation", path: Path, target: Path) -> N
 
 
 def write_srt(annotation: "ExpressionAnnotation", path: Path, target: Path) -> None:
+    """A numbered subtitle per expression, whose last line holds tier and details: SRT has no names and no comments."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for number, (tier, span) in enumerate(_in_order(annotation), start=1):
             times = f"{_clock(span.start_ms, ',')} --> {_clock(span.stop_ms, ',')}"
@@ -64,6 +66,7 @@ def _clock(thousandths: int, mark: str) -> str:
 
 
 def read_vtt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """What we wrote, or anybody's captions by a mapping, as a tier "captions"."""
     text = path.read_text(encoding="utf-8-sig")
     facts = None
     if note := re.search(rf"^{_NOTE}(.*)$", text, re.MULTILINE):
@@ -75,6 +78,7 @@ def read_vtt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
 
 
 def read_srt(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """As `read_vtt`, with the provenance that lies beside the file."""
     from . import facts_beside
 
     cues = _cues()
@@ -107,7 +111,9 @@ def _mark(known: str, text: str, cue: Any) -> Mark:
 
 
 def _seconds(clock: str) -> float:
-    hours, minutes, seconds, thousandths = _TIME.fullmatch(clock).groups()
+    if (found := _TIME.fullmatch(clock)) is None:
+        raise FednError(f"times like 00:01:02.500 were expected, got {clock[:40]!r}")
+    hours, minutes, seconds, thousandths = found.groups()
     whole = 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds)
     return (1000 * whole + int(thousandths.ljust(3, "0"))) / 1000
 

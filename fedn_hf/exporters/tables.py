@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation, ExpressionInterval
     from .mapping import CodeMapping
 
-_FIELDS = ("label", "score", "type", "onset_s", "apex_s", "offset_s", "onset_frame", "apex_frame", "offset_frame")
-_FIELDS += ("face_id",)
+_TIMES = ("onset_s", "apex_s", "offset_s", "onset_frame", "apex_frame", "offset_frame")
+_FIELDS = ("label", "score", "type", *_TIMES, "face_id")
 _SCORE = "score_"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _METADATA = b"fedn_annotations"
@@ -44,10 +44,12 @@ _ALIASES = {
 
 
 def write_csv(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
+    """A row per expression, between commas; texts that spreadsheets would run as formulas are guarded."""
     _write_text(annotations, path, ",")
 
 
 def write_tsv(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
+    """As `write_csv`, between tabs."""
     _write_text(annotations, path, "\t")
 
 
@@ -158,6 +160,12 @@ def write_parquet(annotations: Sequence["ExpressionAnnotation"], path: Path, tar
 
 
 def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnotation"]:
+    """
+    Everything of a file of ours; of other tables what their columns say, as for CSV.
+
+    Raises:
+        `FednError`: more rows than are read, or columns that are none of ours without a mapping.
+    """
     from pyarrow import parquet
 
     from ..annotation import ExpressionAnnotation

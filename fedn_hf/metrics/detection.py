@@ -65,7 +65,7 @@ class DetectionResult:
 
     def resample(self, weights: np.ndarray) -> dict[str, float]:
         """The mAPs if subject i had been there `weights[i]` times; see `bootstrap`."""
-        values = {}
+        values: dict[str, float] = {}
         for name, curves in self._curves.items():
             found = _average_precisions(curves, self.protocol.ap_interpolation, weights)
             values |= {f"{key} {name}": value for key, value in found.summary().items()}
@@ -113,7 +113,8 @@ def _curve(
     counts = np.zeros((2, len(scores), len(events)))
     for count, mine in zip(counts, (right, place < len(scores)), strict=True):
         np.add.at(count, (place[mine], subject[mine]), 1)
-    return _Curve(name, iou, *np.cumsum(counts, axis=1), events)
+    so_far = np.cumsum(counts, axis=1)
+    return _Curve(name, iou, so_far[0], so_far[1], events)
 
 
 def average_precision(score: np.ndarray, right: np.ndarray, events: int, interpolation: str = "envelope") -> float:
@@ -176,7 +177,8 @@ def detection(
     protocol = get_protocol(protocol)
     if predictions.score is None and len(predictions):
         raise FednError("average precision needs scores, and these predictions have none; `spotting` does without")
-    curves, subjects = {}, ()
+    curves: dict[str, list[_Curve]] = {}
+    subjects: tuple[str, ...] = ()
     for name, column in (("emotions", "label"), ("types", "type")):
         curves[name], subjects = _curves(predictions, events, protocol, videos, column)
     emotions, types = (_average_precisions(curves[name], protocol.ap_interpolation) for name in ("emotions", "types"))
@@ -252,7 +254,7 @@ def _per_class(
     for number, name in enumerate(classes):
         mine = np.flatnonzero(counted & (found.kind == number))
         events = np.bincount(subject[marked.video[marked.kind == number]], minlength=len(problem.subjects))
-        score = found.table.score[mine] if len(found) else np.zeros(0)
+        score = np.zeros(0) if found.table.score is None else found.table.score[mine]
         curves.append(_curve(name, iou, score, right[mine], subject[found.video[mine]], events))
     return curves
 

@@ -6,10 +6,11 @@ dictionaries. What no metric could use is refused here, with the row that holds 
 
 import csv
 import gzip
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +37,9 @@ _TUPLE = ("video", "onset", "offset", "type", "score", "label")
 _TYPES = {"1": "macro", "2": "micro", "mae": "macro", "me": "micro"}
 
 Columns = Mapping[str, str | Callable[[Mapping[str, str]], Any]]
+# What a column may be given as; in a table it is an array.
+Values = Sequence[Any] | np.ndarray
+_UNKNOWN: Any = None  # a column that is not given becomes one in which nothing is known
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,33 @@ class Expressions:
     video: np.ndarray
     onset: np.ndarray
     offset: np.ndarray
-    subject: np.ndarray | None = None
-    type: np.ndarray | None = None
-    label: np.ndarray | None = None
-    self_report: np.ndarray | None = None
-    apex: np.ndarray | None = None
+    subject: np.ndarray = _UNKNOWN
+    type: np.ndarray = _UNKNOWN
+    label: np.ndarray = _UNKNOWN
+    self_report: np.ndarray = _UNKNOWN
+    apex: np.ndarray = _UNKNOWN
     score: np.ndarray | None = None
-    fps: np.ndarray | None = None
+    fps: np.ndarray = _UNKNOWN
     epoch: np.ndarray | None = None
-    id: np.ndarray | None = None
+    id: np.ndarray = _UNKNOWN
+
+    if TYPE_CHECKING:  # what a table is made of; what it then has stands above
+
+        def __init__(
+            self,
+            video: Values,
+            onset: Values,
+            offset: Values,
+            subject: Values | None = None,
+            type: Values | None = None,
+            label: Values | None = None,
+            self_report: Values | None = None,
+            apex: Values | None = None,
+            score: Values | None = None,
+            fps: Values | None = None,
+            epoch: Values | None = None,
+            id: Values | None = None,
+        ) -> None: ...
 
     def __post_init__(self):
         count = len(self.video)
@@ -106,10 +128,9 @@ class Expressions:
             values = getattr(self, name)
             unmarked = np.isin(values, (0, -1)) & (values < self.onset)
             object.__setattr__(self, name, np.where(unmarked, np.nan, values))
-        if len(set(self.id) - {None}) < sum(name is not None for name in self.id):
-            seen: set[str] = set()
-            twice = next(n for n in self.id if n is not None and (n in seen or seen.add(n)))
-            raise FednError(f"identifier {twice!r} occurs more than once; every expression needs its own")
+        twice = [name for name, count in Counter(self.id.tolist()).items() if count > 1 and name is not None]
+        if twice:
+            raise FednError(f"identifier {twice[0]!r} occurs more than once; every expression needs its own")
         self.refuse(np.array([name is None for name in self.video], bool), "a video's name is needed")
         self.refuse(~np.isfinite(self.onset), "an onset must be a frame number")
         self.refuse(np.isinf(self.offset), "an offset must be a frame number, or empty where it was not marked")
@@ -168,22 +189,22 @@ class Expressions:
         Raises:
             `FednError`: a key that is no column, a tuple of another length, a score in some rows only.
         """
-        rows = [row if isinstance(row, Mapping) else _from_tuple(row) for row in rows]
-        names = {name for row in rows for name in row}
+        named = [row if isinstance(row, Mapping) else _from_tuple(row) for row in rows]
+        names = {name for row in named for name in row}
         known = {field.name for field in fields(cls)}
         if names - known:
             raise FednError(f"no column {', '.join(sorted(names - known))}; there is {', '.join(sorted(known))}")
         for name in ("video", "onset"):
-            for place, row in enumerate(rows):
+            for place, row in enumerate(named):
                 if row.get(name) is None:
                     raise FednError(f"every expression needs {name}; row {place} has {', '.join(row) or 'nothing'}")
         needed = names | {"video", "onset", "offset"}
-        columns = {name: [row.get(name) for row in rows] for name in needed}
+        columns = {name: [row.get(name) for row in named] for name in needed}
         for name in ("score", "epoch"):
             if name in columns and all(value is None for value in columns[name]):
                 del columns[name]
         if fps is not None:
-            given = columns.get("fps", [None] * len(rows))
+            given = columns.get("fps", [None] * len(named))
             columns["fps"] = [fps if _text(value) is None else value for value in given]
         return cls(**columns)
 
@@ -297,9 +318,19 @@ class Videos:
     """
 
     video: np.ndarray
-    subject: np.ndarray | None = None
-    num_frames: np.ndarray | None = None
-    fps: np.ndarray | float | None = None
+    subject: np.ndarray = _UNKNOWN
+    num_frames: np.ndarray = _UNKNOWN
+    fps: np.ndarray = _UNKNOWN
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            video: Values,
+            subject: Values | None = None,
+            num_frames: Values | None = None,
+            fps: Values | float | None = None,
+        ) -> None: ...
 
     def __post_init__(self):
         count = len(self.video)
@@ -322,17 +353,16 @@ class Videos:
     def from_annotations(cls, annotations: Iterable[Any], subjects: Mapping[str, str] | None = None) -> "Videos":
         """Videos of [`ExpressionAnnotation`]s, named as in [`Expressions.from_annotations`]."""
         facts = [(Path(a.video["path"]).stem, a.video.get("num_frames"), a.video.get("fps")) for a in annotations]
-        names = [name for name, _, _ in facts]
-        return cls(names, [(subjects or {}).get(name) for name in names], *([row[i] for row in facts] for i in (1, 2)))
+        names, num_frames, fps = ([row[i] for row in facts] for i in range(3))
+        return cls(names, [(subjects or {}).get(name) for name in names], num_frames, fps)
 
     @classmethod
     def from_csv(cls, path: str | Path, columns: Columns | None = None, fps: float | None = None) -> "Videos":
         """Videos of a CSV file; `columns` as in [`Expressions.from_csv`]."""
         rows = _read_table(path, columns, {"video", "subject", "num_frames", "fps"})
         unique = list({(row.get("subject"), row.get("video")): row for row in rows}.values())
-        names = ("video", "subject", "num_frames")
-        rates = [fps if row.get("fps") is None else row["fps"] for row in unique]
-        return cls(*([row.get(name) for row in unique] for name in names), rates)
+        video, subject, num_frames = ([row.get(name) for row in unique] for name in ("video", "subject", "num_frames"))
+        return cls(video, subject, num_frames, [fps if row.get("fps") is None else row["fps"] for row in unique])
 
 
 def concatenate(tables: Sequence[Expressions]) -> Expressions:
@@ -345,10 +375,11 @@ def concatenate(tables: Sequence[Expressions]) -> Expressions:
         2
     """
     full = [table for table in tables if len(table)] or [Expressions.from_rows([])]
-    columns = {field.name: [getattr(table, field.name) for table in full] for field in fields(Expressions)}
-    return Expressions(
-        **{name: None if any(v is None for v in parts) else np.concatenate(parts) for name, parts in columns.items()}
-    )
+    columns: dict[str, Any] = {}
+    for field in fields(Expressions):
+        parts = [getattr(table, field.name) for table in full]
+        columns[field.name] = None if any(part is None for part in parts) else np.concatenate(parts)
+    return Expressions(**columns)
 
 
 def _read_table(path: str | Path, columns: Columns | None, wanted: set[str]) -> list[dict[str, Any]]:
@@ -363,8 +394,8 @@ def _read_table(path: str | Path, columns: Columns | None, wanted: set[str]) -> 
     places: dict[str, Any] = {
         name: next((alias for alias in _ALIASES[name] if alias in header), None) for name in wanted
     }
-    if set(columns or {}) - wanted:
-        raise FednError(f"{path}: no column {', '.join(sorted(set(columns) - wanted))}; there is {sorted(wanted)}")
+    if unknown := set(columns or {}) - wanted:
+        raise FednError(f"{path}: no column {', '.join(sorted(unknown))}; there is {sorted(wanted)}")
     places = {name: place for name, place in {**places, **(columns or {})}.items() if place}
     try:
         return [{name: _cell(row, place) for name, place in places.items()} for row in rows]

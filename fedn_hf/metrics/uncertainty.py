@@ -1,11 +1,13 @@
 """How sure a number is: bootstrap over subjects, because the expressions of one person are not independent."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+from typing import Protocol as Structure
 
 import numpy as np
 
 from ..media_fedn import FednError
+from .protocol import Protocol
 
 
 class Interval(NamedTuple):
@@ -19,8 +21,11 @@ class Interval(NamedTuple):
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-class Resampled(Protocol):
+class Resampled(Structure):
     """What every result of this package can do: say its numbers for other counts of the same subjects."""
+
+    @property
+    def protocol(self) -> Protocol: ...
 
     @property
     def subjects(self) -> tuple[str, ...]: ...
@@ -78,9 +83,9 @@ def paired_difference(
         >>> print(paired_difference(spotting(events, events), spotting(events, events))["f1 overall"])
         0.0000 [0.0000, 0.0000]
     """
-    protocols = [getattr(result, "protocol", None) for result in (first, second)]
-    if protocols[0] != protocols[1]:
-        raise FednError(f"two systems are compared under one protocol, got {protocols[0].title}; {protocols[1].title}")
+    if first.protocol != second.protocol:
+        titles = f"{first.protocol.title}; {second.protocol.title}"
+        raise FednError(f"two systems are compared under one protocol, got {titles}")
     if set(first.subjects) != set(second.subjects):
         odd = ", ".join(sorted(set(first.subjects) ^ set(second.subjects)))
         raise FednError(f"{odd}: in one result only; score both systems with the same events and videos=")
