@@ -243,7 +243,7 @@ class FaceCropper:
             faces = [span.looks[i] for i in sorted(span.looks)]
             aligned = span.aligner(chunk.frames[part], index, np.stack([face.landmarks for face in faces]))
             if self.pixels:
-                out.crops[part] = self._colour(aligned.crops).cpu()
+                out.crops[part] = self._colour(aligned.crops).cpu()  # type: ignore[arg-type]  # there with pixels
             out.mask[part] = True
             out.face_id[part] = span.track.id
             out.confidence[part] = np.interp(
@@ -345,7 +345,7 @@ class _Scene:
         if self.cropper.faces == "all":
             return others
         if not followed:
-            rank = 0 if self.cropper.faces == "largest" else self.cropper.faces
+            rank = 0 if isinstance(self.cropper.faces, str) else self.cropper.faces  # "largest" is the first
             return faces[rank : rank + 1]
         if (
             self.cropper.faces == "largest"
@@ -394,7 +394,8 @@ class _Scene:
             for knot, face in zip(group, looks, strict=True):
                 moved = self._moved(face, start)
                 if face and 0.1 <= moved < 0.25:  # off the middle of the region landmarks are poor
-                    [face], start = self.finder.look([self.frames[knot]], [face.roi]), face.roi
+                    start = face.roi
+                    [face] = self.finder.look([self.frames[knot]], [start])
                 # Beside the face landmarks still look sure of themselves, so the pictures are compared as well.
                 if face and self._moved(face, start) < 0.1 and face.like(track.face) > self.cropper.ALIKE:
                     self._saw(span, knot, face)
@@ -418,7 +419,7 @@ class _Scene:
             if face is None:
                 return False
             moved, roi = self._moved(face, roi), face.roi
-        if moved >= 0.1:
+        if face is None or moved >= 0.1:
             return False
         self._saw(span, frame, face)
         return True

@@ -6,6 +6,7 @@ Shapes: B batch, T frames, F channels of a frame feature, N segments, D hidden_s
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,13 +67,14 @@ class FednModelOutput(ModelOutput):
         Attention inside the segments, `(batch_size * segments, heads, segment_length, segment_length)`.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    pyramid: tuple[torch.FloatTensor, ...] | None = None
-    pyramid_mask: tuple[torch.LongTensor, ...] | None = None
-    segment_features: torch.FloatTensor | None = None
-    frame_mask: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    # The first five are always there, but a ModelOutput wants a default for each.
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]
+    pyramid: tuple[torch.Tensor, ...] = None  # type: ignore[assignment]
+    pyramid_mask: tuple[torch.Tensor, ...] = None  # type: ignore[assignment]
+    segment_features: torch.Tensor = None  # type: ignore[assignment]
+    frame_mask: torch.Tensor = None  # type: ignore[assignment]
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -102,15 +104,15 @@ class FednDetectionOutput(ModelOutput):
         empty one behind each level.
     """
 
-    loss: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
     loss_dict: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | None = None
-    confidence: torch.FloatTensor | None = None
-    type_logits: torch.FloatTensor | None = None
-    boundaries: torch.FloatTensor | None = None
-    intensity: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    logits: torch.Tensor | None = None
+    confidence: torch.Tensor | None = None
+    type_logits: torch.Tensor | None = None
+    boundaries: torch.Tensor | None = None
+    intensity: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 _NO_SPLIT = ["FednFrameEncoder", "FednSegmentAttention", "FednPyramidLayer", "FednHeadBranch"]
@@ -196,8 +198,8 @@ def check_inputs(
             bad = ~values.flatten(2).isfinite().all(-1) & mask
             if bad.any():
                 row, frame = bad.nonzero()[0].tolist()
-                value = values[row, frame].flatten()
-                value = value[~value.isfinite()][0].item()
+                numbers = values[row, frame].flatten()
+                value = numbers[~numbers.isfinite()][0].item()
                 raise ValueError(f"{name} must be finite where frame_mask is true, got {value} at [{row}, {frame}]")
 
 
@@ -247,7 +249,8 @@ class FednModel(FednPreTrainedModel):
         """Where frame features enter; what `enable_input_require_grads` hooks for checkpointing with frozen parts."""
         return self.embedding.projection
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Linear) -> None:
+        """Put another map of frame features, `feature_size` to `hidden_size`, in the place of that one."""
         self.embedding.projection = value
 
     def train(self, mode: bool = True) -> "FednModel":
@@ -302,9 +305,9 @@ class FednModel(FednPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        pixel_values: torch.FloatTensor | None = None,
-        frame_features: torch.FloatTensor | None = None,
-        landmarks: torch.FloatTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
+        landmarks: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | FednModelOutput:
@@ -318,14 +321,14 @@ class FednModel(FednPreTrainedModel):
         frame_mask (`torch.BoolTensor` of shape `(batch_size, frames)`, *optional*):
             True where there is a face. Other frames have no influence whatever they hold.
         """
-        if (pixel_values is None) == (frame_features is None):
-            given = "neither" if pixel_values is None else "both"
-            raise ValueError(f"give either pixel_values or frame_features, got {given}")
-        if frame_features is None:
+        if pixel_values is not None and frame_features is None:
             if pixel_values.ndim != 5:
                 shape = tuple(pixel_values.shape)
                 raise ValueError(f"pixel_values must have shape (batch, frames, 3, height, width), got {shape}")
             frame_features = self.encode_frames(pixel_values)
+        elif frame_features is None or pixel_values is not None:
+            given = "neither" if pixel_values is None else "both"
+            raise ValueError(f"give either pixel_values or frame_features, got {given}")
         if frame_mask is None:
             frame_mask = frame_features.new_ones(frame_features.shape[:2], dtype=torch.bool)
         mask = frame_mask.to(torch.bool)
@@ -413,9 +416,9 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
     @merge_with_config_defaults
     def forward(
         self,
-        pixel_values: torch.FloatTensor | None = None,
-        frame_features: torch.FloatTensor | None = None,
-        landmarks: torch.FloatTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
+        landmarks: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         labels: list[dict] | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -431,7 +434,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         """
         kwargs["return_dict"] = True
         outputs = self.fedn(pixel_values, frame_features, landmarks, frame_mask, **kwargs)
-        batch, num_frames = (pixel_values if frame_features is None else frame_features).shape[:2]
+        frames = pixel_values if frame_features is None else frame_features
+        batch, num_frames = frames.shape[:2]  # type: ignore[union-attr]  # `fedn` has refused calls without either
         if labels is not None:
             check_labels(labels, batch, self.config)
         grid = make_proposal_grid(num_frames, self.config, outputs.frame_mask.device)
@@ -444,10 +448,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             if self.training:
                 positives = positives.clamp(min=1).to(self.loss_normalizer.dtype)
                 self.loss_normalizer.lerp_(positives, 1 - self.config.loss_normalizer_momentum)
-        if kwargs.get("output_attentions", self.config.output_attentions):
-            attentions = (outputs.attentions or ()) + attentions
-        else:
-            attentions = None
+        wants_attentions = kwargs.get("output_attentions", self.config.output_attentions)
         intensity = None
         if self.intensity_head is not None:
             intensity = (result["intensity_logits"].float().sigmoid() * outputs.frame_mask)[:, :num_frames]
@@ -460,7 +461,7 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
             boundaries=result["boundaries"],
             intensity=intensity,
             hidden_states=outputs.hidden_states,
-            attentions=attentions,
+            attentions=(outputs.attentions or ()) + attentions if wants_attentions else None,
         )
 
     def _predict(self, outputs: FednModelOutput, grid: ProposalGrid) -> tuple[dict, tuple]:
@@ -475,19 +476,20 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         features = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in outputs.pyramid], 1)  # (B, L, D)
         mask = torch.cat([F.pad(mask, (0, 1)) for mask in outputs.pyramid_mask], 1).bool()  # (B, L)
         level = torch.cat([torch.full((size + 1,), number, device=device) for number, size in enumerate(sizes)])
-        reach = [max(1, self.config.attention_window // (2 * stride)) for stride in self.config.level_strides]
-        reach = torch.tensor(reach, device=device)[level]
+        radii = [max(1, self.config.attention_window // (2 * stride)) for stride in self.config.level_strides]
+        reach = torch.tensor(radii, device=device)[level]
         attention_mask = local_attention_mask(self.config, features, mask, reach, level)
         ends = torch.tensor(sizes, device=device).add(1).cumsum(0) - 1
         places = torch.ones(len(level), dtype=torch.bool, device=device).index_fill(0, ends, False).nonzero()[:, 0]
-        numbers, attentions = {}, ()
+        numbers: dict[str, torch.Tensor] = {}
+        attentions: tuple[torch.Tensor, ...] = ()
         for name, branch in self.branches.items():
             predicted, weights = branch(features, mask, attention_mask)
             numbers[name] = predicted[:, places].flatten(1, 2)  # (B, P, outputs)
             attentions += () if weights is None else (weights,)
         mask = mask[:, places].repeat_interleave(self.config.num_proposals_per_position, 1)  # (B, P)
 
-        result = {"proposal_mask": mask, "frame_mask": frame_mask}
+        result: dict[str, Any] = {"proposal_mask": mask, "frame_mask": frame_mask}
         if self.config.heads == "recognition":
             result["boundaries"] = grid.defaults.expand(len(mask), -1, -1)
             result["logits"] = numbers["logits"].masked_fill(~mask[..., None], MASKED_LOGIT)
@@ -559,8 +561,8 @@ class FednForFacialExpressionDetection(FednPreTrainedModel):
         Returns:
             [`FednProposals`], on the CPU. `postprocessing_fedn.find_intervals` makes expressions of them.
         """
-        inputs = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
-        inputs = {name: values for name, values in inputs.items() if values is not None}
+        given = {"frame_features": frame_features, "landmarks": landmarks, "frame_mask": frame_mask}
+        inputs = {name: values for name, values in given.items() if values is not None}
         if frame_features.ndim == 2:
             inputs = {name: values[None] for name, values in inputs.items()}
         shapes = {name: tuple(values.shape) for name, values in inputs.items()}

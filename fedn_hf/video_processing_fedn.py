@@ -27,7 +27,7 @@ _LUMA = (0.299, 0.587, 0.114)
 _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
-class FednVideosKwargs(VideosKwargs, total=False):
+class FednVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]  # a TypedDict of the library
     """
     margin (`float`):
         Room around the face on every side, as a part of its height. How crops are cut, not what is done to them.
@@ -98,7 +98,8 @@ class FednVideoProcessor(BaseVideoProcessor):
         self.face_nets = FACE_NETS
         if not 0 <= self.margin < 10:
             raise ValueError(f"margin must be a part of the face's height from 0 on, got {self.margin}")
-        if not self.size.height or self.size.height != self.size.width:
+        # The library makes attributes of the keys.
+        if not self.size.height or self.size.height != self.size.width:  # type: ignore[attr-defined]
             raise ValueError(f"size must be a square, height and width, got {dict(self.size)}")
 
     @classmethod
@@ -180,7 +181,8 @@ class FednVideoProcessor(BaseVideoProcessor):
             if do_grayscale:
                 grey = (video * video.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
                 video = grey.round().expand(-1, 3, -1, -1)
-            scale, shift = rescale_factor if do_rescale else 1.0, 0.0
+            scale: float | torch.Tensor = rescale_factor if do_rescale else 1.0
+            shift: float | torch.Tensor = 0.0
             if do_normalize:
                 mean, std = (video.new_tensor(values)[:, None, None] for values in (image_mean, image_std))
                 scale, shift = scale / std, mean / std

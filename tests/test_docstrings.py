@@ -1,8 +1,10 @@
 """Every public name says what it is and shows it; the examples in docstrings run and print what they say."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,10 @@ def test_every_public_name_has_an_example(module, name):
     thing = getattr(module, name)
     assert ">>> " in (thing.__doc__ or ""), f"{name} has no example"
     assert thing.__doc__.strip().splitlines()[0].strip() or thing.__doc__.strip().splitlines()[1].strip()
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(fedn_hf.__file__).read_text("utf-8"))
+    [shown] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    names = {name.name: part.module for part in shown.body for name in part.names if name.name == name.asname}
+    assert names == fedn_hf._HOMES
