@@ -24,6 +24,7 @@ test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	@$(BIN)/python examples/supply_chain.py audit $(TOOLS)/bin/pip-audit
 
 # Asked for once, `make audit` is part of every later `make lint`; its tools live apart from what they look at.
