@@ -35,6 +35,7 @@ def test_data_that_comes_with_the_package_is_in_the_notice():
         "LICENSE.mediapipe": "a licence",
         "landmark_reader.safetensors": "fitted to synthetic faces by examples/make_default_checkpoint.py",
         "model.safetensors": "the default, trained from synthetic faces by examples/make_default_checkpoint.py",
+        **dict.fromkeys(("app.png", "app_narrow.png"), "made by examples/make_app_pictures.py"),
         **dict.fromkeys(("filmstrip.jpg", "overlay.jpg", "timeline.png"), "made by examples/make_pictures.py"),
         "face_nets_reference.npz": "made by tests/data/make_face_nets_reference.py",
     }

@@ -59,6 +59,7 @@ class Page:
 
     def __init__(self, desk: Desk):
         self.desk = desk
+        os.environ["GRADIO_TEMP_DIR"] = str(desk.folder / "sent")  # components ask for it when they are made
         with gr.Blocks(title="fedn: review", analytics_enabled=False) as self.blocks:
             self._head()
             self._source()
@@ -258,7 +259,7 @@ class Page:
     def _picture(self, request: gr.Request, event: gr.EventData):
         session = self.desk.of(request.session_hash)
         key = (event._data or {}).get("key", session.chosen)  # also after other events, which name none
-        shown = session.review and session.review.events.get(key)
+        shown = session.review.events.get(key) if session.review else None
         if shown is None:
             return _strip(None)
         try:
@@ -304,7 +305,7 @@ class Page:
         """Take a step of the review, and show what there is then; or say why it cannot be taken."""
         session = self.desk.of(request.session_hash)
         try:
-            session.review = step(session.events())
+            session.review = step(session.reviewed())
         except FednError as error:
             raise gr.Error(html.escape(_sentence(str(error))), print_exception=False) from error
         if session.chosen not in session.review.events:
@@ -325,7 +326,7 @@ class Page:
 
     def _show(self, session: Session):
         """Values of `self.shown`."""
-        review = session.review
+        review = session.reviewed()
         undo, redo = (gr.Button(interactive=bool(steps)) for steps in (review.past, review.future))
         # The filmstrip takes longer, and follows.
         strip = gr.skip() if session.chosen in review.events else _strip(None)
@@ -340,11 +341,11 @@ class Page:
         )
 
     def _form(self, session: Session):
-        review = session.review
-        event = review and review.events.get(session.chosen)
-        if event is None:
+        """Values of the fields that stand for the chosen event, and its key."""
+        event = session.review.events.get(session.chosen) if session.review and session.chosen else None
+        if session.review is None or event is None:
             return gr.Dropdown(value=None), gr.Dropdown(value=None), None, None, None, None, ""
-        base = review.base
+        base = session.review.base
         return (
             gr.Dropdown([(kind.removesuffix("-expression"), kind) for kind in base.types], value=event.type),
             gr.Dropdown(list(dict.fromkeys([*base.labels, *filter(None, [event.label])])), value=event.label),
@@ -353,7 +354,7 @@ class Page:
 
     def _scene(self, session: Session) -> dict[str, Any]:
         """What `review.js` draws."""
-        review = session.review
+        review = session.reviewed()
         base = review.base
         names = ("type", "label", "score", "onset_s", "apex_s", "offset_s", "face_id")
         seen: dict[int, list] = {face: [] for face in review.curves()}
@@ -395,7 +396,6 @@ class Page:
         Raises:
             `FednError`: the port is taken.
         """
-        os.environ["GRADIO_TEMP_DIR"] = str(self.desk.folder / "sent")
         middleware = [Middleware(_Policy)]
         if host == "127.0.0.1":  # a name that somebody else's page has made to mean this computer is refused
             middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]))
@@ -478,15 +478,13 @@ def _meant(event: ExpressionInterval | None, form: dict[str, Any]) -> dict[str, 
 
 def _summary(session: Session) -> str:
     """What was found, what was changed, and what should worry."""
-    review = session.review
+    review = session.reviewed()
     known = review.annotation()
     changed = [f"{count} {name}" for name, count in review.counts().items() if count]
     said = f"{session.name}: {len(known)} expression{'s' * (len(known) != 1)}"
     said += f", of which by hand: {', '.join(changed)}." if changed else "."
-    end_s = review.base.video.get("end_s") or review.base.provenance.get("end_s")
-    looked_s = float(review.raw.time_s[-1])
-    if end_s is not None and review.duration_s > end_s + 1:
-        said += f" Only the first {clock(looked_s)} of {clock(review.duration_s)} were looked at."
+    if (end_s := review.base.provenance["end_s"]) is not None:
+        said += f" Only the first {clock(end_s)} of {clock(review.duration_s)} were looked at."
     worries = "".join(f"<div>{html.escape(one)}</div>" for one in warnings_of(known))
     return _said(said) + (f'<div class="said">{worries}</div>' if worries else "")
 

@@ -105,8 +105,10 @@ class Session:
             with suppress(OSError):
                 path.unlink()
 
-    def events(self) -> Review:
+    def reviewed(self) -> Review:
         """
+        The review of the video.
+
         Raises:
             `FednError`: nothing has been found yet, or the session has ended meanwhile.
         """
@@ -192,7 +194,9 @@ class Desk:
         except MediaError as error:
             raise FednError(f"{session.name}: {error.reason}") from error
         path = session.source or session.name  # where the file lies here is of no use to anybody
-        raw = replace(raw, video={**raw.video, "path": path}, provenance={**raw.provenance, "source": path})
+        is_cut = float(raw.time_s[-1]) > self.limits.video_s - 1
+        facts = {"source": path, "end_s": self.limits.video_s if is_cut else None}
+        raw = replace(raw, video={**raw.video, "path": path}, provenance={**raw.provenance, **facts})
         session.review = Review.of(raw)
         session.chosen = next(iter(session.review.events), None)
 
@@ -203,11 +207,9 @@ class Desk:
         Raises:
             `FednError`: the video cannot be read, or too much of it would have to be.
         """
-        known = session.events().base
+        known = session.reviewed().base
         if known.provenance.get("faces") == "all" and event.offset_s > LATEST_STRIP_S:
-            raise FednError(
-                f"With several faces there are pictures for the first {LATEST_STRIP_S / 60:g} minutes only."
-            )
+            raise FednError(f"with several faces there are pictures of the first {LATEST_STRIP_S / 60:g} minutes only")
         known = replace(known, intervals=[event], coverage=[], curves=[])
         # While somebody else's video is being looked at, another process does this.
         is_free = self._busy.acquire(blocking=False)
@@ -260,7 +262,7 @@ def written(session: Session, format: str) -> Path:
     Raises:
         `FednError`: something that the format cannot hold.
     """
-    review = session.events()
+    review = session.reviewed()
     stem = re.sub(r"[^\w.-]+", "_", Path(session.name).stem) or "video"
     if format == "truth":
         path = session.folder / f"{stem}.truth.csv"
