@@ -40,8 +40,8 @@ def draw(browser, address: str, path: Path, width: int, height: int, scheme: str
     page.click("#save")
     page.wait_for_selector(".stage tbody tr >> text=corrected", state="attached")
     page.locator(".stage tbody tr >> text=0.87").click()
-    page.wait_for_selector("#strip >> text=score 0.87")
-    page.wait_for_selector("#strip img")
+    page.wait_for_function("document.querySelector('#onset input').value.startsWith('17.')")
+    page.wait_for_selector("#strip >> text=onset 0:17")
     # In the middle of the expression, where there is something to see.
     page.click("#strip button:nth-of-type(2)")
     page.wait_for_timeout(1000)

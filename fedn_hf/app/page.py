@@ -52,9 +52,9 @@ class Page:
     The page over a [`Desk`].
 
     Example:
-        >>> desk = Desk()  # doctest: +SKIP
-        >>> with Page(desk).open(port=7860) as address:
-        ...     print(address)
+        >>> page = Page(Desk())  # doctest: +SKIP
+        >>> page.open(7860)  # doctest: +SKIP
+        'http://127.0.0.1:7860/'
     """
 
     def __init__(self, desk: Desk):

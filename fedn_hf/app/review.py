@@ -47,9 +47,14 @@ class Review:
         edits: what a person has decided, by the key of the event.
 
     Example:
-        >>> review = Review.of(detect("interview.mp4", return_raw=True))  # doctest: +SKIP
-        >>> key, smile = review.add(onset_s=1.0, offset_s=2.0, type="macro-expression", label="happiness")
-        >>> smile.delete(key).undo().annotation().write("corrected.eaf")
+        >>> import torch
+        >>> nobody = FednDetections({"path": "a.mp4"}, ["anger"], ["macro", "micro"], 0.5, {}, torch.arange(90) / 30,
+        ...                         torch.arange(90), [])
+        >>> key, review = Review.of(nobody).add(type="macro", label="anger", onset_s=1.0, offset_s=2.0)
+        >>> [(event.label, event.onset_frame, event.offset_frame) for event in review.annotation()]
+        [('anger', 30, 59)]
+        >>> len(review.delete(key).annotation()), len(review.undo().annotation())
+        (0, 0)
     """
 
     raw: FednDetections
