@@ -369,7 +369,8 @@ class FednConfig(PreTrainedConfig):
         """
         reach = self.segment_length
         if self.temporal_difference:
-            reach += self.temporal_difference_frames // 2
+            # Once for the baseline, and once more for what goes along with turns of the head.
+            reach += (2 if self.num_landmarks else 1) * (self.temporal_difference_frames // 2)
         if self.use_sliding_window_attention:
             reach += self.segment_stride + self.attention_window // 2
         reach += self.segment_stride + 2 * sum(self.level_strides)

@@ -20,7 +20,13 @@ from .postprocessing_fedn import MASKED_LOGIT
 # A micro-expression moves a landmark by about a hundredth of the crop; this brings such motion to the size of one.
 LANDMARK_MOTION_SCALE = 100.0
 # What is read from landmarks: 25 action units on the left and on the right, three angles of the head, two of the eyes.
-LANDMARK_CHANNELS = 55
+_READ = (50, 3, 2)
+LANDMARK_CHANNELS = sum(_READ)
+# What a whole contraction of a muscle is read as, and a turn by ten degrees.
+WHOLE_READING = 5.0
+# Of what goes along with turns of the head, in squares of ten degrees: a head that turns by less than some three
+# degrees has its part in a smile.
+_TURN_RIDGE = 0.1
 # Sliding-window scores lie within plus and minus this, so that their exponentials can be summed as they are.
 _SCORE_LIMIT = 8.0
 
@@ -74,6 +80,29 @@ def sliding_mean(values: torch.Tensor, mask: torch.Tensor, radius: int) -> torch
     return mean.transpose(1, 2)
 
 
+def without_turns(read: torch.Tensor, mask: torch.Tensor, radius: int) -> torch.Tensor:
+    """
+    What is read from landmarks (B, T, `LANDMARK_CHANNELS`), less what goes along with turns of the head; mask: (B, T).
+
+    In a face that turns points move as if muscles did, and in no two faces alike. So around every frame muscles are
+    regressed on the head's angles and their squares, and the rest is kept.
+
+    Source: motion regressors, Friston et al., Movement-related effects in fMRI time-series, 1996.
+    """
+    muscles, head, gaze = read.split(_READ, dim=-1)
+    yaw, pitch, roll = (head / WHOLE_READING).unbind(-1)
+    turns = torch.stack((yaw, pitch, roll, yaw * yaw, pitch * pitch, yaw * pitch), dim=-1)  # (B, T, 6)
+
+    def go_along(others: torch.Tensor) -> torch.Tensor:
+        products = turns[..., :, None] * others[..., None, :]
+        return sliding_mean(products.flatten(2), mask, radius).unflatten(2, products.shape[2:])  # (B, T, 6, K)
+
+    ridge = _TURN_RIDGE * torch.eye(turns.shape[-1], device=read.device)
+    shares = torch.linalg.solve(go_along(turns) + ridge, go_along(muscles))  # (B, T, 6, 50)
+    muscles = muscles - (turns[..., None, :] @ shares)[..., 0, :]
+    return torch.cat((muscles, head, gaze), dim=-1)
+
+
 class FednFrameEncoder(GradientCheckpointingLayer):
     """Backbone and global average pooling, (N, 3, H, W) -> (N, F). One call is one chunk, the unit of checkpoints."""
 
@@ -99,8 +128,8 @@ class FednFrameEmbedding(nn.Module):
     Join what is known of each frame and reduce it to D channels.
 
     The frame feature f_t and its difference to a slow baseline, f_t - mean(f_{t-r} ... f_{t+r}), are concatenated with
-    what the landmarks' difference to theirs says of the muscles, and projected. No normalisation comes before the
-    projection: the size of a motion feature is what tells an expression from rest.
+    what the landmarks' difference to theirs says of the muscles (`without_turns`), and projected. No normalisation
+    comes before the projection: the size of a motion feature is what tells an expression from rest.
     """
 
     def __init__(self, config: FednConfig):
@@ -120,17 +149,22 @@ class FednFrameEmbedding(nn.Module):
 
     def forward(self, features: torch.Tensor, landmarks: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
         """(B, T, feature_size), landmarks (B, T, points, 2) or `None` and the mask (B, T) to (B, T, D)."""
-        # Differences are taken in single precision, and muscles read in it: half of it loses a small motion in the
-        # rounding of a place.
         known = [features.float()]
         if self.radius is not None and features.shape[-1]:
             known.append(self.difference(known[0], mask))
         if self.landmark_reader is not None:
-            points = landmarks.flatten(2).float()
-            points = points if self.radius is None else self.difference(points, mask)
-            known.append(F.linear(LANDMARK_MOTION_SCALE * points, self.landmark_reader.weight.float()))
+            known.append(self.read(landmarks, mask))
         joined = torch.cat(known, dim=-1).to(self.projection.weight.dtype)
         return self.projection(joined) * mask[..., None]  # (B, T, D)
+
+    def read(self, landmarks: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What landmarks (B, T, P, 2) say of the muscles, the head and the eyes, (B, T, `LANDMARK_CHANNELS`)."""
+        # In single precision, also where the rest is not: half of it loses a small motion in the rounding of a place.
+        with torch.autocast(landmarks.device.type, enabled=False):
+            points = LANDMARK_MOTION_SCALE * (landmarks.flatten(2).float() - 0.5)
+            # Reading is linear, so the difference of what is read is what is read of the difference, for less.
+            read = F.linear(points, self.landmark_reader.weight.float())
+            return read if self.radius is None else without_turns(self.difference(read, mask), mask, self.radius)
 
 
 class FednAttention(nn.Module):
@@ -315,6 +349,7 @@ class FednIntensityHead(nn.Module):
 __all__ = [
     "LANDMARK_CHANNELS",
     "LANDMARK_MOTION_SCALE",
+    "WHOLE_READING",
     "FednAttention",
     "FednConvBlock",
     "FednFrameEmbedding",
@@ -326,4 +361,5 @@ __all__ = [
     "FednSlidingWindowAttention",
     "local_attention_mask",
     "sliding_mean",
+    "without_turns",
 ]

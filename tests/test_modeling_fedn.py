@@ -1,10 +1,13 @@
 """The network: it learns, moves with its input, and nothing that must not has a say in its results."""
 
+import math
+
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForObjectDetection
 
 from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednModel, find_intervals
+from fedn_hf.layers_fedn import LANDMARK_CHANNELS, WHOLE_READING, without_turns
 from fedn_hf.loss_fedn import interval_iou, make_proposal_grid
 from fedn_hf.postprocessing_fedn import plan_windows
 
@@ -478,3 +481,45 @@ def test_a_network_of_landmarks_alone_needs_no_pixels():
         Exception, match="only in a network of landmarks alone, got backbone_config=None and num_landm"
     ):
         detector(feature_size=0)
+
+
+# --- landmarks -----------------------------------------------------------------------------------------------------
+
+
+def readings(turns_by_deg: float, frames: int = 900) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is read of a face that smiles twice, and of whose head's yaw and its square a part goes into AU12."""
+    t = torch.arange(frames) / 30
+    smile = 0.5 * sum(torch.exp(-(((t - at) / 0.5) ** 2)) for at in (6.0, 19.0))
+    yaw = turns_by_deg / 10 * torch.sin(2 * math.pi * t / 7)
+    read = torch.zeros(1, frames, LANDMARK_CHANNELS)
+    read[0, :, 12] = WHOLE_READING * (smile + 0.15 * yaw + 0.1 * yaw**2)
+    read[0, :, 50] = WHOLE_READING * yaw
+    return read, WHOLE_READING * smile
+
+
+def test_what_goes_along_with_a_turning_head_is_not_read_as_muscles():
+    for turns_by_deg, least in ((20.0, 3), (10.0, 1.5)):
+        read, smile = readings(turns_by_deg)
+        kept = without_turns(read, torch.ones(1, 900, dtype=torch.bool), radius=128)
+        error = (kept[0, :, 12] - smile).std()
+        assert least * error < (read[0, :, 12] - smile).std()
+        assert abs(kept[0, smile.argmax(), 12] / smile.max() - 1) < 0.3
+        assert torch.equal(kept[..., 50:], read[..., 50:])
+
+
+def test_a_head_that_hardly_moves_takes_nothing_from_a_smile():
+    """People nod a little as they smile."""
+    read, smile = readings(0.0)
+    read[0, :, 51] = 0.3 * smile  # three degrees with a whole smile
+    kept = without_turns(read, torch.ones(1, 900, dtype=torch.bool), radius=128)
+    assert (kept[0, :, 12] - smile).abs().max() < 0.05 * smile.max()
+
+
+def test_frames_without_a_face_say_nothing_of_turns():
+    read, _ = readings(15.0)
+    mask = torch.ones(1, 900, dtype=torch.bool)
+    mask[:, 400:500] = False
+    odd = read.clone()
+    odd[:, 400:500] = 1e3
+    kept, other = (without_turns(each, mask, radius=128) for each in (read, odd))
+    assert torch.allclose(kept[mask], other[mask], atol=1e-5)

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from ..configuration_fedn import FednConfig
 from ..data.cache import VideoFeatures
-from ..layers_fedn import LANDMARK_MOTION_SCALE, sliding_mean
+from ..layers_fedn import LANDMARK_MOTION_SCALE, WHOLE_READING, sliding_mean
 from ..synthetic.behaviour import Script, write_script
 from ..synthetic.statistics import STATISTICS
 from .settings import TrainingError
@@ -32,7 +32,6 @@ Row = Mapping[str, Any]
 _SEED = 9
 _DEGREES = 10.0  # of head and eyes count as much as a whole contraction of a muscle
 _ALL, _OWN = 1.0, 2.0  # ridges: of the basis of all faces, and of what each adds to it
-_WHOLE = 5.0  # what a whole contraction is read as
 _RESTLESS_DEG = 20.0  # heads that were seen turned this far may turn so again: what it looks like is known
 
 
@@ -100,7 +99,7 @@ def fit_landmark_reader(
             squares, products, count = squares + points.T @ points, products + points.T @ asked, count + len(points)
     ridges = ridge * count * torch.eye(len(squares), dtype=squares.dtype)
     reader = torch.linalg.solve(squares + ridges, products).T
-    return (_WHOLE / LANDMARK_MOTION_SCALE * reader).float().contiguous()
+    return (WHOLE_READING / LANDMARK_MOTION_SCALE * reader).float().contiguous()
 
 
 def _played(
