@@ -7,7 +7,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection
+from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection, exporters
 from fedn_hf.archive import read_manifest
 from fedn_hf.results_fedn import FednDetections
 from tests.fuzz.harness import fuzz, show
@@ -105,6 +105,15 @@ def test_wild_values_are_refused_by_name(text):
     changes = json.loads(text)
     with pytest.raises((ValueError, StrictDataclassError), match=next(iter(changes))), torch.device("meta"):
         FednForFacialExpressionDetection(FednConfig.from_dict({**FednConfig().to_dict(), "label2id": None, **changes}))
+
+
+def test_a_sheet_whose_parts_claim_gigabytes_is_refused(tmp_path):
+    [seed, *_] = READERS["boris"].make(tmp_path)
+    whole = seed.read_bytes()
+    at = whole.rindex(b"PK\x01\x02") + 20  # packed size of the last part, in the directory
+    seed.write_bytes(whole[:at] + struct.pack("<I", 2**32 - 2) + whole[at + 4 :])
+    with pytest.raises(FednError, match="more than the 268435456 that are read"):
+        exporters.read(seed)
 
 
 @pytest.mark.parametrize("name", ["id2label", "label2id"])
