@@ -165,6 +165,7 @@ class Page:
     def _wire(self) -> None:
         quick = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
         slow = {"show_progress_on": [self.status], "api_visibility": "private"}
+        latest = {**quick, "trigger_mode": "always_last"}
         ready = [self.status, self.find, self.review]
         self.file.upload(self._take_sent, [self.file], ready, **quick)
         self.camera.stop_recording(self._take_sent, [self.camera], ready, **quick)
@@ -177,12 +178,13 @@ class Page:
             concurrency_id="network", **slow,
         )  # fmt: skip
         found = found.then(_switched(True), None, busy, **quick)
-        found.then(self._picture, None, [self.strip], **quick)
+        found.then(self._picture, None, [self.strip], **latest)
         self.stop.click(self._stop, None, None, **quick)
         self.stage.unplayable(self._copy, None, [self.stage, self.status], concurrency_limit=1, **slow)
-        latest = {**quick, "trigger_mode": "always_last"}
-        self.stage.pick(self._pick, None, self.shown[6:], **latest)
-        self.stage.pick(self._picture, None, [self.strip], **latest)
+        # One after the other, and every one: with "always_last" the page repeats an older choice.
+        in_order = {**quick, "concurrency_limit": 1, "trigger_mode": "multiple"}
+        picked = self.stage.pick(self._pick, None, self.shown[6:], **in_order)
+        picked.then(self._picture, None, [self.strip], **latest)
         gr.on([one.change for one in sliders], self._threshold, sliders, self.shown, **latest)
         form = [self.key, self.kind, self.label, self.onset, self.apex, self.offset, self.face]
         edits = [
@@ -193,7 +195,7 @@ class Page:
             self.redo.click(self._redo, None, self.shown, **quick),
         ]
         for edit in edits:
-            edit.then(self._picture, None, [self.strip], **quick)
+            edit.then(self._picture, None, [self.strip], **latest)
         for button, field in zip(self.now, (self.onset, self.apex, self.offset), strict=True):
             button.click(None, None, [field], js=_NOW, **quick)
         for button, source in ((self.download, self.format), (self.truth, gr.State("truth"))):
@@ -252,20 +254,22 @@ class Page:
 
     def _pick(self, request: gr.Request, event: gr.EventData):
         session = self.desk.of(request.session_hash)
-        if session.review is not None and event.key in session.review.events:
-            session.chosen = event.key
+        # Several may be on their way at once, and the first to be sent need not be the first to come.
+        if session.review is not None and event.key in session.review.events and event.count > session.count:
+            session.chosen, session.count = event.key, event.count
         return self._form(session)
 
-    def _picture(self, request: gr.Request, event: gr.EventData):
+    def _picture(self, request: gr.Request):
         session = self.desk.of(request.session_hash)
-        key = (event._data or {}).get("key", session.chosen)  # also after other events, which name none
-        shown = session.review.events.get(key) if session.review else None
-        if shown is None:
+        event = session.review.events.get(session.chosen) if session.review and session.chosen else None
+        if event is None:
             return _strip(None)
+        key = session.chosen
         try:
-            return _strip(shown, self.desk.strip(session, shown))
+            shown = _strip(event, self.desk.strip(session, event))
         except FednError as error:
-            return _strip(shown, words=str(error))
+            shown = _strip(event, words=str(error))
+        return shown if session.chosen == key else gr.skip()  # somebody has gone on meanwhile
 
     def _threshold(self, first: float, second: float, shortest_s: float, request: gr.Request):
         if self.desk.of(request.session_hash).review is None:  # sliders that are being set up

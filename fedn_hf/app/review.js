@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const find = (name) => element.querySelector("." + name);
 const video = find("video"), track = find("track"), body = find("rows"), note = find("note");
-let scene = null, chosen = null, zoom = 1, sort = { by: "onset_s", up: true }, failed = null, end = null;
+let scene = null, chosen = null, zoom = 1, sort = { by: "onset_s", up: true }, failed = null, end = null, count = 0;
 
 const clock = (s, digits = 2) => {
   const whole = Math.floor(s / 60);
@@ -41,7 +41,7 @@ const pick = (key, jump = true) => {
   chosen = key;
   if (jump) { video.pause(); seek(event.onset_s); }
   mark();
-  trigger("pick", { key });
+  trigger("pick", { key, count: ++count });
 };
 const next = (way) => {
   const list = visible().sort((a, b) => a.onset_s - b.onset_s);

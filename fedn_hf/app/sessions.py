@@ -26,6 +26,7 @@ from ..sandbox import Sandbox
 from .review import Review
 
 CROP_PX = 160
+_STRIPS = 200  # kept for going back to them: 230 kB each
 # With several faces a filmstrip has to follow all of them from the beginning of the video.
 LATEST_STRIP_S = 300.0
 _drawing = threading.Lock()  # matplotlib's settings are everybody's
@@ -60,6 +61,9 @@ class Session:
     source: where a video lies that was named when the app was started; `None` for one that was sent.
     copy: of the video, for a browser that cannot play it.
     chosen: key of the event that is being looked at.
+    count: how often the visitor has chosen one.
+    sent: files that came from the visitor.
+    strips: faces of events that have been looked at, the last ones; `looking` is held while more are made.
     """
 
     folder: Path
@@ -69,8 +73,11 @@ class Session:
     copy: Path | None = None
     review: Review | None = None
     chosen: str | None = None
+    count: int = 0
     is_stopped: bool = False
     sent: list[Path] = field(default_factory=list)
+    strips: dict[ExpressionInterval, dict] = field(default_factory=dict)
+    looking: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, path: str | Path, is_sent: bool) -> None:
         """
@@ -82,6 +89,7 @@ class Session:
         path = Path(path)
         self.is_stopped = True  # what is being done with the video before is for nobody
         self.review = self.copy = self.chosen = None
+        self.strips.clear()
         self.name, self.source = path.name, None if is_sent else str(path)
         for old in self.folder.iterdir():
             old.unlink()
@@ -210,7 +218,15 @@ class Desk:
         known = session.reviewed().base
         if known.provenance.get("faces") == "all" and event.offset_s > LATEST_STRIP_S:
             raise FednError(f"with several faces there are pictures of the first {LATEST_STRIP_S / 60:g} minutes only")
-        known = replace(known, intervals=[event], coverage=[], curves=[])
+        with session.looking:
+            if event not in session.strips:
+                if len(session.strips) >= _STRIPS:
+                    session.strips.clear()
+                known = replace(known, intervals=[event], coverage=[], curves=[])
+                session.strips[event] = self._crops(session, known)
+            return session.strips[event]
+
+    def _crops(self, session: Session, known: ExpressionAnnotation) -> dict:
         # While somebody else's video is being looked at, another process does this.
         is_free = self._busy.acquire(blocking=False)
         try:
