@@ -30,6 +30,7 @@ What was prepared is cached by `datasets`. After a change in the corpus folder, 
 
 import os
 import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 SHEET_SUFFIXES = frozenset({".xls", ".xlsx", ".xlsm"})
 TEXT_SUFFIXES = frozenset({".csv", ".txt"})
+# Label sheets have some thousand cells in less than a megabyte.
+_MAX_SHEET_BYTES, _MAX_CELLS = 64 * 2**20, 10_000_000
 SHOWN = 12  # entries of a folder that an error message lists
 
 
@@ -248,10 +251,41 @@ def read_sheets(path: Path) -> list[list[list[object]]]:
         raise CorpusError("label sheets are read with python-calamine: pip install 'fedn_hf[corpora]'") from error
     try:
         with open(path, "rb") as file:  # by content: copies are found with the wrong suffix
+            _check_cells(path)
             book = CalamineWorkbook.from_filelike(file)
             return [book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names]
-    except (CalamineError, OSError) as error:
+    except (CalamineError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise CorpusError(f"{path}: not a readable spreadsheet ({error}); take a fresh copy") from error
+
+
+def _check_cells(path: Path) -> None:
+    """Refuse a workbook whose cells lie too far apart: its reader makes room for all between them before it reads."""
+    if not zipfile.is_zipfile(path):
+        return  # an xls has 65,536 rows of 256 cells at most
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if max(part.file_size, part.compress_size) > _MAX_SHEET_BYTES:
+                raise CorpusError(f"{path}: {part.filename} unpacks to more than {_MAX_SHEET_BYTES} bytes; not read")
+            if part.filename == "content.xml" or re.fullmatch(r"xl/worksheets/.*\.bin", part.filename):
+                raise CorpusError(f"{path}: an ods or xlsb under another name; save it as xlsx")
+            if not part.filename.endswith(".xml"):
+                continue
+            cells = re.findall(rb"""\br\s*=\s*["']([A-Za-z]{1,9})?(\d{1,12})["']""", archive.read(part))
+            rows = max((int(row) for _, row in cells), default=0)
+            columns = max((_column(letters) for letters, _ in cells), default=0)
+            if rows * columns > _MAX_CELLS:
+                raise CorpusError(
+                    f"{path}: {part.filename} reaches to row {rows} and column {columns}, {rows * columns} cells and "
+                    f"more than the {_MAX_CELLS} that are read; delete what lies far out, or take a fresh copy"
+                )
+
+
+def _column(letters: bytes) -> int:
+    """Number of a column: A is 1, Z 26, AA 27."""
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + letter - 64
+    return number
 
 
 def text(cell: object) -> str:

@@ -2,11 +2,14 @@
 
 import json
 import struct
+import zipfile
 
+import openpyxl
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from dataset_scripts.corpus import CorpusError, read_sheets
 from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection, exporters
 from fedn_hf.archive import read_manifest
 from fedn_hf.results_fedn import FednDetections
@@ -105,6 +108,20 @@ def test_wild_values_are_refused_by_name(text):
     changes = json.loads(text)
     with pytest.raises((ValueError, StrictDataclassError), match=next(iter(changes))), torch.device("meta"):
         FednForFacialExpressionDetection(FednConfig.from_dict({**FednConfig().to_dict(), "label2id": None, **changes}))
+
+
+@pytest.mark.parametrize("cell", ["XFD1048576", "B999999999"])
+def test_a_label_sheet_with_a_cell_far_out_is_refused_before_room_is_made_for_it(cell, tmp_path):
+    """The library that reads it would ask for hundreds of gigabytes and end the process."""
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["Z20000"] = "subject", "a"
+    book.save(tmp_path / "plain.xlsx")
+    assert read_sheets(tmp_path / "plain.xlsx")[0][0][0] == "subject"
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as plain, zipfile.ZipFile(tmp_path / "far.xlsx", "w") as far:
+        for part in plain.infolist():
+            far.writestr(part.filename, plain.read(part).replace(b'r="Z20000"', f'r="{cell}"'.encode()))
+    with pytest.raises(CorpusError, match="delete what lies far out"):
+        read_sheets(tmp_path / "far.xlsx")
 
 
 def test_a_sheet_whose_parts_claim_gigabytes_is_refused(tmp_path):
