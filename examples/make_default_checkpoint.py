@@ -9,7 +9,8 @@
 3. FEDN on what is read (examples/recipes/default.yaml). The people of the set's validation choose the epoch, the
    calibration of scores and the threshold; those of its tests train, too, as benchmarks have people of their own.
 
-What was stopped goes on where it was. recipes/default_log.json keeps what every epoch gave. No real face is seen.
+It takes 16 GB of memory. What was stopped goes on where it was. recipes/default_log.json keeps what every epoch gave.
+No real face is seen.
 """
 
 import argparse
@@ -41,7 +42,7 @@ KEPT = ("config.json", "model.safetensors", "video_preprocessor_config.json", "R
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--face-model", help="else the environment variable FEDN_FACE_MODEL says where")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, a GB; takes 16 GB of memory")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, a GB")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()  # of loading weights
