@@ -17,6 +17,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 240_000  # a busy machine; nothing is waited for longer than it takes
 
 
+# Form and filmstrip show the expression that is marked in the table.
+AGREE = """() => {
+    const onset = document.querySelector(".stage tr.chosen button")?.textContent;
+    const form = parseFloat(document.querySelector("#onset input").value);
+    return onset && Math.abs(parseFloat(onset.split(":")[1]) - form) < 0.006 &&
+        document.querySelector("#strip button")?.textContent.includes(onset);
+}"""
+
+
 @pytest.fixture(scope="module")
 def browser():
     sync = pytest.importorskip("playwright.sync_api")
@@ -99,10 +108,10 @@ def test_look_correct_and_take_along(visit, tmp_path):
     page.locator(".stage svg .event").last.click()
     page.wait_for_function("document.querySelector('#stage video').videoWidth > 0")
     page.wait_for_function("!document.querySelector('#stage video').seeking")
+    page.wait_for_function(AGREE)
+    assert page.locator("#strip img").count() == 3
     onset = float(page.input_value("#onset input"))
-    page.wait_for_function("document.querySelector('.stage tr.chosen')")
     assert seconds(page) == pytest.approx(onset, abs=0.05)
-    page.wait_for_selector("#strip img")
     # By keyboard: to the expression before, and a frame on.
     page.focus(".stage .scroll")
     page.keyboard.press("ArrowRight")
@@ -116,12 +125,7 @@ def test_look_correct_and_take_along(visit, tmp_path):
     # However quickly one goes through them, form and filmstrip end with the one that is marked.
     for _ in range(4):
         page.click(".stage .before")
-    page.wait_for_function("""() => {
-        const onset = document.querySelector(".stage tr.chosen button").textContent;
-        const form = parseFloat(document.querySelector("#onset input").value);
-        return Math.abs(parseFloat(onset.split(":")[1]) - form) < 0.006 &&
-            document.querySelector("#strip button").textContent.includes(onset);
-    }""")
+    page.wait_for_function(AGREE)
     # A person says what it is.
     page.fill("#label input", "scorn")
     page.keyboard.press("Enter")
