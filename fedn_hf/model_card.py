@@ -10,26 +10,25 @@ import math
 import os
 import re
 import shlex
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from string import Template
 from typing import Any, Literal, get_args
-from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from . import markdown as md
 from .files_fedn import replacing
+from .markdown import NOT_STATED
 from .media_fedn import FednError
 
 # The words that every card has; `$name` stands for what the facts say.
 _WORDS = Path(__file__).with_name("assets") / "model_card.md"
 
-NOT_STATED = "not stated"
 NOT_EVALUATED = "not evaluated"
 
 # Always listed: who or what is in front of the camera, then the recording. A card that is silent about one of them
@@ -85,60 +84,6 @@ class CardError(FednError, ValueError):
     """
 
 
-# Values that people supply
-
-
-def _printable(text: str) -> str:
-    """Without control characters, lone surrogates, separators of lines, and marks that turn the reading direction."""
-    turns = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    return "".join(" " if c in turns or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
-
-
-def _line(value: Any) -> str:
-    """One line of plain text; empty for None."""
-    return "" if value is None else " ".join(_printable(str(value)).split())
-
-
-def _lines(value: str) -> str:
-    """Plain text that keeps its lines: a command may be continued on the next one."""
-    return "\n".join(_printable(line.expandtabs(4)).rstrip() for line in value.splitlines()).strip()
-
-
-def _text(value: Any) -> str:
-    """A value as Markdown that shows it as it is, in a table as well as at the start of a paragraph."""
-    line = re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", _line(value))
-    line = re.sub(r"^(?=[-+=])|^(\d+)(?=[.)](\s|$))", r"\1\\", line)  # neither a list nor a rule
-    return line or NOT_STATED
-
-
-def _number(value: float | None) -> str:
-    return NOT_STATED if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
-def _link(text: str, url: str | None) -> str:
-    address = quote(_line(url), safe="/:?#@!$&'*+,;=%~")
-    return f"[{_text(text)}]({address})" if re.match(r"https?://.", address) else _text(text)
-
-
-def _fence(code: str, language: str) -> str:
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
-    return f"{ticks}{language}\n{code}\n{ticks}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _gap(*said: str, columns: int) -> tuple[str, ...]:
-    """A row that says once that there is nothing to show."""
-    return (*said, *["–"] * (columns - len(said)))
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"- **{name}:** {value}" for name, value in facts.items())
-
-
 # What a text that is wanted is wanted for.
 _WHY = {
     "command": "give the command line that makes the figure, so that others can make it again",
@@ -154,7 +99,7 @@ _WHY = {
 def _check_said(owner: Any, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        if not isinstance(value, str) or not _line(value):
+        if not isinstance(value, str) or not md.line(value):
             raise CardError(f"{type(owner).__name__}.{name} must be a text, got {value!r}: {_WHY[name]}")
 
 
@@ -395,23 +340,23 @@ class ModelCard:
 
     def data(self) -> ModelCardData:
         """The metadata that the Hub reads from the card's front matter."""
-        license = _line(self.licence).lower() or "unknown"
+        license = md.line(self.licence).lower() or "unknown"
         named = {"license": license}
         if not _HUB_LICENSES.fullmatch(license):
             named = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", license).strip("-.") or "custom"}
-        hub_ids = {_line(use.name): found for use in self.training_data if (found := _hub_dataset(use.url))}
+        hub_ids = {md.line(use.name): found for use in self.training_data if (found := _hub_dataset(use.url))}
         results = [
             EvalResult(
                 task_type=_HUB_TASK,
                 task_name=_TASK_NAME,
                 # The Hub keeps results of one type together, so data it does not hold go by their full name.
-                dataset_type=hub_ids.get(_line(result.dataset)) or _line(result.dataset),
-                dataset_name=_line(result.dataset),
-                dataset_split=_line(result.protocol),
+                dataset_type=hub_ids.get(md.line(result.dataset)) or md.line(result.dataset),
+                dataset_name=md.line(result.dataset),
+                dataset_split=md.line(result.protocol),
                 metric_type=_metric_type(result.name),
-                metric_name=_line(result.name),
+                metric_name=md.line(result.name),
                 metric_value=float(result.value),
-                metric_args={"command": _lines(result.command)},
+                metric_args={"command": md.lines(result.command)},
             )
             for result in self.metrics
         ]
@@ -425,15 +370,15 @@ class ModelCard:
             datasets=list(dict.fromkeys(filter(None, trained))) or None,
             metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
             eval_results=results or None,
-            model_name=(_line(self.model_id) or _line(self.title)) if results else None,
+            model_name=(md.line(self.model_id) or md.line(self.title)) if results else None,
         )
 
     def render(self) -> str:
         """The card: the Hub's front matter, then Markdown."""
-        commands = list(dict.fromkeys(_lines(result.command) for result in (*self.metrics, *self.group_results)))
-        where = _line(self.model_id) or "path/to/this/folder"
+        commands = list(dict.fromkeys(md.lines(result.command) for result in (*self.metrics, *self.group_results)))
+        where = md.line(self.model_id) or "path/to/this/folder"
         body = Template(_WORDS.read_text(encoding="utf-8")).substitute(
-            title=_text(self.title),
+            title=md.text(self.title),
             summary=self._summary(),
             glance=self._glance(),
             python_where=json.dumps(where, ensure_ascii=False),
@@ -442,10 +387,10 @@ class ModelCard:
             training_data=self._training_data(),
             metrics=self._metrics(commands),
             group_results=self._group_results(commands),
-            commands="\n\n".join(f"Command {n}:\n\n{_fence(code, 'bash')}" for n, code in enumerate(commands, 1))
+            commands="\n\n".join(f"Command {n}:\n\n{md.fence(code, 'bash')}" for n, code in enumerate(commands, 1))
             or "No figure is given, so there is no command to make one.",
-            threshold=_number(self.score_threshold),
-            threshold_choice=_text(self.threshold_choice),
+            threshold=md.number(self.score_threshold),
+            threshold_choice=md.text(self.threshold_choice),
             unproven="\n".join(f"- {sentence}" for sentence in self._unproven()),
             provenance=self._provenance(),
         )
@@ -465,8 +410,8 @@ class ModelCard:
         return path
 
     def _summary(self) -> str:
-        if _line(self.summary):
-            return _text(self.summary)
+        if md.line(self.summary):
+            return md.text(self.summary)
         emotion = "" if self.id2label == {} else ", and which emotion class coders would give it"
         return (
             "Finds facial expressions in long videos: when each one begins, peaks and ends, whether it is a macro-\n"
@@ -475,16 +420,16 @@ class ModelCard:
         )
 
     def _glance(self) -> str:
-        window = _number(self.window_size) if self.window_size is None else f"{self.window_size} frames"
+        window = md.number(self.window_size) if self.window_size is None else f"{self.window_size} frames"
         if self.window_size is not None and self.frame_rate:
-            window += f" ({_number(self.window_size / self.frame_rate)} s)"
+            window += f" ({md.number(self.window_size / self.frame_rate)} s)"
         size = NOT_STATED if self.image_size is None else f"{self.image_size} x {self.image_size} pixels"
-        rate = NOT_STATED if self.frame_rate is None else f"{_number(self.frame_rate)} frames per second"
-        return _facts(
+        rate = NOT_STATED if self.frame_rate is None else f"{md.number(self.frame_rate)} frames per second"
+        return md.facts(
             {
                 "Network": "FEDN ([arXiv 2504.07660](https://arxiv.org/abs/2504.07660))",
-                "Base model": _text(self.base_model),
-                "Licence of the weights": _text(self.licence),
+                "Base model": md.text(self.base_model),
+                "Licence of the weights": md.text(self.licence),
                 "Face crops": size,
                 "Frame rate it sees": rate,
                 "Training window": window,
@@ -492,47 +437,49 @@ class ModelCard:
         )
 
     def _labels(self) -> str:
-        types = ", ".join(map(_text, self.expression_types)) or NOT_STATED
-        facts = _facts({"Expression types": types, "Where the labels come from": _text(self.label_source)})
+        types = ", ".join(map(md.text, self.expression_types)) or NOT_STATED
+        facts = md.facts({"Expression types": types, "Where the labels come from": md.text(self.label_source)})
         if not self.id2label:
             none = "none: the network says when an expression happens and of which type"
             return f"{facts}\n- **Emotion classes:** {NOT_STATED if self.id2label is None else none}"
-        rows = [(_text(index), _text(label)) for index, label in self.id2label.items()]
-        return f"{facts}\n\n{_table(('Index', 'Emotion class'), rows)}"
+        rows = [(md.text(index), md.text(label)) for index, label in self.id2label.items()]
+        return f"{facts}\n\n{md.table(('Index', 'Emotion class'), rows)}"
 
     def _training_data(self) -> str:
         faces = {None: NOT_STATED, True: "rendered", False: "recorded people"}
         rows = []
         for role in get_args(Role):
             uses = [use for use in self.training_data if use.role == role]
-            rows += [] if uses else [_gap(role, NOT_STATED, columns=7)]
+            rows += [] if uses else [md.gap(role, NOT_STATED, columns=7)]
             for use in uses:
-                sizes = map(_number, (use.videos, use.subjects, use.hours))
-                rows.append((role, _link(use.name, use.url), _text(use.licence), faces[use.synthetic], *sizes))
-        return _table(("Role", "Data", "Licence", "Faces", "Videos", "Subjects", "Hours"), rows)
+                sizes = map(md.number, (use.videos, use.subjects, use.hours))
+                rows.append((role, md.link(use.name, use.url), md.text(use.licence), faces[use.synthetic], *sizes))
+        return md.table(("Role", "Data", "Licence", "Faces", "Videos", "Subjects", "Hours"), rows)
 
     def _metrics(self, commands: list[str]) -> str:
-        rows = [_figure(result, commands) for result in self.metrics] or [_gap(NOT_EVALUATED, columns=7)]
-        return _table(("Data", "Protocol", "Metric", "Value", "Seeds", "Spread", "Made by"), rows)
+        rows = [_figure(result, commands) for result in self.metrics] or [md.gap(NOT_EVALUATED, columns=7)]
+        return md.table(("Data", "Protocol", "Metric", "Value", "Seeds", "Spread", "Made by"), rows)
 
     def _group_results(self, commands: list[str]) -> str:
         rows = []
         for name, results in self._groups().items():
-            rows += [(_text(result.group), _text(result.subgroup), *_figure(result, commands)) for result in results]
-            rows += [] if results else [_gap(name, NOT_EVALUATED, columns=9)]
+            rows += [
+                (md.text(result.group), md.text(result.subgroup), *_figure(result, commands)) for result in results
+            ]
+            rows += [] if results else [md.gap(name, NOT_EVALUATED, columns=9)]
         header = ("Group", "Part", "Data", "Protocol", "Metric", "Value", "Seeds", "Spread", "Made by")
-        return _table(header, rows)
+        return md.table(header, rows)
 
     def _groups(self) -> dict[str, list[GroupResult]]:
         groups: dict[str, list[GroupResult]] = {name: [] for name in STANDARD_GROUPS}
         for result in self.group_results:
-            groups.setdefault(_line(result.group).lower(), []).append(result)
+            groups.setdefault(md.line(result.group).lower(), []).append(result)
         return groups
 
     def _unproven(self) -> list[str]:
         """What the facts do not show, so that nobody reads it into them."""
-        recorded = {_line(use.name) for use in self.training_data if use.synthetic is False}
-        tested = [result for result in self.metrics if _line(result.dataset) in recorded]
+        recorded = {md.line(use.name) for use in self.training_data if use.synthetic is False}
+        tested = [result for result in self.metrics if md.line(result.dataset) in recorded]
         said = []
         if any(re.search(r"micro[- ]expression", result.name, re.IGNORECASE) for result in tested):
             said.append(
@@ -554,51 +501,51 @@ class ModelCard:
 
     def _provenance(self) -> str:
         known = self.provenance
-        facts = _facts(
+        facts = md.facts(
             {
-                "fedn_hf": _text(known.package_version),
-                "transformers": _text(known.transformers_version),
-                "torch": _text(known.torch_version),
-                "Commit of the code": _text(known.git_commit),
-                "Seed": _text(known.seed),
-                "Date": _text(known.date),
-                "Parent checkpoint": _text(known.parent_checkpoint),
+                "fedn_hf": md.text(known.package_version),
+                "transformers": md.text(known.transformers_version),
+                "torch": md.text(known.torch_version),
+                "Commit of the code": md.text(known.git_commit),
+                "Seed": md.text(known.seed),
+                "Date": md.text(known.date),
+                "Parent checkpoint": md.text(known.parent_checkpoint),
             }
         )
-        recipe = _lines(known.command or "")
-        said = f"this command\n\n{_fence(recipe, 'bash')}" if recipe else NOT_STATED
+        recipe = md.lines(known.command or "")
+        said = f"this command\n\n{md.fence(recipe, 'bash')}" if recipe else NOT_STATED
         return f"{facts}\n- **Recipe:** {said}"
 
 
 def _figure(result: MetricResult, commands: list[str]) -> tuple[str, ...]:
     return (
-        _text(result.dataset),
-        _text(result.protocol),
-        _text(result.name),
-        _number(result.value),
-        _number(result.seeds),
-        _text(result.spread),
-        f"command {commands.index(_lines(result.command)) + 1}",
+        md.text(result.dataset),
+        md.text(result.protocol),
+        md.text(result.name),
+        md.number(result.value),
+        md.number(result.seeds),
+        md.text(result.spread),
+        f"command {commands.index(md.lines(result.command)) + 1}",
     )
 
 
 def _metric_type(name: str) -> str:
     words = re.findall(r"\w+", name.lower())
-    return next((word for word in words if word in _HUB_METRICS), _line(name).lower())
+    return next((word for word in words if word in _HUB_METRICS), md.line(name).lower())
 
 
 def _hub_dataset(url: str | None) -> str | None:
-    match = _HUB_DATASET.fullmatch(_line(url))
+    match = _HUB_DATASET.fullmatch(md.line(url))
     return match and match[1]
 
 
 def _hub_model(name: str | None) -> str | None:
     """The name where the Hub would take it for a repository; a description of a model stays in the text alone."""
     try:
-        validate_repo_id(_line(name))
+        validate_repo_id(md.line(name))
     except HFValidationError:
         return None
-    return _line(name) or None
+    return md.line(name) or None
 
 
 __all__ = [

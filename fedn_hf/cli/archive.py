@@ -133,20 +133,24 @@ def run(
                 str(store.folder), uuid.uuid4().hex, files, model, known, device,
                 {**reading, "batch_size": batch_size or 1}, settings, sandbox,
             )  # fmt: skip
-            rows = zip(wanted, store.rows(wanted), strict=True)
-            ended = {video.id: row["status"] for video, row in rows if row}
-            if retry_failed:
-                for video in [video for video in wanted if ended.get(video.id) == "failed"]:
-                    store.forget(video)
-                    del ended[video.id]
-            waiting = longest_first([video for video in wanted if video.id not in ended])
-            if waiting:
+            ended = _ended(store, wanted, retry_failed)
+            if waiting := longest_first([video for video in wanted if video.id not in ended]):
                 with closing(_rows(engine, waiting, partial(Worker, job), workers, gpus_per_worker)) as rows:
                     _follow(rows, wanted, ended)
             result = write_tables([store], store.folder)
     except FednError as error:
         raise UsageError(str(error)) from error
     _report(out, *result)
+
+
+def _ended(store: Any, wanted: list, retry_failed: bool) -> dict[str, str]:
+    """Id of each video that is not to be done any more -> how it ended."""
+    ended = {video.id: row["status"] for video, row in zip(wanted, store.rows(wanted), strict=True) if row}
+    if retry_failed:
+        for video in [video for video in wanted if ended.get(video.id) == "failed"]:
+            store.forget(video)
+            del ended[video.id]
+    return ended
 
 
 @archive.command()
