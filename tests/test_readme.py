@@ -45,6 +45,7 @@ NOT_RUN = {
     "python -m dataset_scripts.push": "the tests' Hub has no datasets; tests/test_convert.py",
     "fedn synth face-model": "needs the public face model; tests/test_synthetic_scene.py",
     "fedn archive": "a process for each core; tests/test_archive.py",
+    "fedn app": "serves until it is stopped; tests/test_app_page.py",
 }
 # What would take long is made small: README's words -> those that are run.
 SMALLER = {
