@@ -112,6 +112,7 @@ def run(
     if revision is not None and model is None:
         raise UsageError("--revision goes with --model, a name on the Hub; name one")
     part = _shard_of(shard)
+    options.check_folder(out)
 
     from ..archive import Archive, Job, Worker, find_durations, longest_first, shard_of, write_tables
     from ..archive.processes import usable_cpus
