@@ -220,8 +220,8 @@ def video_rows(
     is_frozen = model.config.freeze_backbone or not has_backbone
     if has_backbone and is_frozen and recipe.backbone is None and recipe.checkpoint is None:
         raise TrainingError(
-            "a frozen backbone must have learnt something: name a recipe that says of what checkpoint it is (backbone), "
-            "a checkpoint to go on from (checkpoint), or set model.freeze_backbone=false to train it"
+            "a frozen backbone must have learnt something: name a recipe that says whose it is (backbone), a "
+            "checkpoint to go on from (checkpoint), or set model.freeze_backbone=false to train it"
         )
     processor = processor_of(model.config)
     try:
