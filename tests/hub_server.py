@@ -201,7 +201,10 @@ class HubServer:
         from huggingface_hub import constants
         from huggingface_hub.utils import _http
         from huggingface_hub.utils.tqdm import progress_bar_states
+        from transformers.utils import hub
 
+        # transformers keeps a client that remembers the Hub of the test that used it first.
+        monkeypatch.setattr(hub, "_hf_api", None)
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")

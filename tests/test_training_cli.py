@@ -203,7 +203,7 @@ def test_wrong_flags_of_loso(corpus, tmp_path):
 
 def test_what_cannot_be_trained_is_said(corpus, tmp_path):
     (tmp_path / "file").touch()
-    assert "File exists" in fedn("train", *corpus, "-o", tmp_path / "file", code=2)
+    assert "is a file; name another" in fedn("train", *corpus, "-o", tmp_path / "file", code=1)
     none = [{**row, "events": row["events"][:1] if row["subject_id"] == "s3" else []} for row in small.rows()]
     recipe = Recipe.read(corpus[1])
     with pytest.raises(TrainingError, match="there is no event to learn in 3 videos"):
@@ -250,7 +250,7 @@ def test_from_videos(videos, tmp_path, monkeypatch):
     trained = tmp_path / "free" / "model"
     assert FednVideoProcessor.from_pretrained(trained).size.height == 32
     frozen = ["--config", tmp_path / "free.yaml", "--videos", videos, "--set", "model.freeze_backbone=true"]
-    assert "give recipe.backbone" in fedn("train", *frozen, "-o", tmp_path / "none", code=2)
+    assert "name a recipe that says whose it is" in fedn("train", *frozen, "-o", tmp_path / "none", code=2)
     fedn("train", *frozen, "--set", f"backbone={trained}", "-o", tmp_path / "frozen")
     first, second = (
         FednForFacialExpressionDetection.from_pretrained(folder).fedn.frame_encoder.state_dict()
