@@ -65,7 +65,7 @@ clean:
 
 # The stamps are renewed when what is to be installed changes, so every later run starts at once.
 $(VENV)/installed: $(HOUSE)
-	@echo "Setting up $(VENV) (once; the largest part is PyTorch) ..."
+	@echo "Setting up $(VENV) (once: some minutes and 2 GB, the largest part of it PyTorch) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedn_hf needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one with make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) --editable .

@@ -275,6 +275,21 @@ def test_evaluate_and_folders(tmp_path, machine):
     assert ran.exit_code == 2 and "its frames per second are not known: give fps= (--fps)" in ran.stderr
 
 
+def test_seconds_are_not_taken_for_frames(tmp_path):
+    """They once were, without a word, and nothing agreed."""
+    for times, says in ((("onset", "offset"), "onset_s and offset_s"), (("onset_s", "offset_s"), None)):
+        coder = tmp_path / f"{times[0]}.csv"
+        coder.write_text(f"{times[0]},{times[1]},type,label\n0.2,0.7,macro,happiness\n3,4,macro,happiness\n")
+        if says:
+            with pytest.raises(FednError, match=says):
+                read_codings([coder], fps=30)
+        else:
+            assert read_codings([coder], fps=30).tables[0].onset.tolist() == [6, 90]
+    detector = tmp_path / "detector.csv"  # whose frames lie between two, as published ones do
+    detector.write_text("video,onset,offset,type,score\nv,2.5,10,macro,0.7\n")
+    assert read_codings([detector]).tables[0].onset.tolist() == [2.5]
+
+
 def test_other_videos_are_noticed(tmp_path, machine):
     machine.write(tmp_path / "a.json")
     replace(machine, video={**machine.video, "path": "other.mp4"}).write(tmp_path / "b.json")

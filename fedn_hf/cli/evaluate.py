@@ -102,10 +102,10 @@ def agreement(
     mapping: options.Mapping = None,
     bin_frames: Annotated[int, typer.Option(min=1, help="Frames of a time bin of Cohen's kappa.")] = 1,
 ) -> None:
-    """Say how far two codings of the same videos agree.
+    """Say how far two codings of the same videos agree on when expressions are, and of which type.
 
-    F1 of events, Cohen's kappa on time bins, ICC of the counts per video. Frame rates and lengths that a coder's file
-    does not say are taken from the other.
+    Emotions are not compared: fedn evaluate does that. F1 of events, Cohen's kappa on time bins, ICC of the counts per
+    video. Frame rates and lengths that a coder's file does not say are taken from the other.
 
     \b
     Examples:

@@ -75,10 +75,22 @@ def _read(path: Path, fps: float | None, mapping: "CodeMapping | None") -> list[
             raise FednError(f"{path}: no .csv, .json or other file of expressions in this folder")
         return [part for file in files for part in _read(file, fps, mapping)]
     if path.suffix == ".gz" or (mapping is None and path.suffix == ".csv" and _is_foreign_table(path)):
-        return [Expressions.from_csv(path, fps=fps)]
+        return [_in_frames(Expressions.from_csv(path, fps=fps), path)]
     if not path.exists():
         raise FednError(f"{path}: no such file or folder")
     return list(exporters.read(path, mapping))
+
+
+def _in_frames(table: Expressions, path: Path) -> Expressions:
+    """The table, if its times may be frames. Detectors do say half frames, coders do not: theirs would be seconds."""
+    broken = (table.onset % 1 != 0) | (table.offset % 1 != 0)
+    if table.score is None and broken.any():
+        row = int(np.argmax(broken))
+        raise FednError(
+            f"{path}: row {row} lasts from {table.onset[row]:g} to {table.offset[row]:g}, which are no frames; if "
+            "they are seconds, call the columns onset_s and offset_s"
+        )
+    return table
 
 
 def _is_foreign_table(path: Path) -> bool:
