@@ -275,6 +275,14 @@ def test_evaluate_and_folders(tmp_path, machine):
     assert ran.exit_code == 2 and "its frames per second are not known: give fps= (--fps)" in ran.stderr
 
 
+def test_frames_of_a_coder_without_types_take_the_rate_of_the_other(tmp_path, machine):
+    coder = tmp_path / "coder.csv"
+    coder.write_text("onset,offset,label\n10,14,happiness\n60,120,happiness\n")
+    machine.write(network := tmp_path / "interview.json")
+    told = CliRunner().invoke(app, ["agreement", str(coder), str(network)])
+    assert told.exit_code == 0, told.output
+
+
 def test_seconds_are_not_taken_for_frames(tmp_path):
     """They once were, without a word, and nothing agreed."""
     for times, says in ((("onset", "offset"), "onset_s and offset_s"), (("onset_s", "offset_s"), None)):
@@ -285,6 +293,8 @@ def test_seconds_are_not_taken_for_frames(tmp_path):
                 read_codings([coder], fps=30)
         else:
             assert read_codings([coder], fps=30).tables[0].onset.tolist() == [6, 90]
+    coder.write_text("video,onset,offset,type\nv,12,-1,macro\n")  # an end that nobody marked
+    assert len(read_codings([coder]).tables[0]) == 1
     detector = tmp_path / "detector.csv"  # whose frames lie between two, as published ones do
     detector.write_text("video,onset,offset,type,score\nv,2.5,10,macro,0.7\n")
     assert read_codings([detector]).tables[0].onset.tolist() == [2.5]

@@ -83,7 +83,7 @@ def _read(path: Path, fps: float | None, mapping: "CodeMapping | None") -> list[
 
 def _in_frames(table: Expressions, path: Path) -> Expressions:
     """The table, if its times may be frames. Detectors do say half frames, coders do not: theirs would be seconds."""
-    broken = (table.onset % 1 != 0) | (table.offset % 1 != 0)
+    broken = np.any([np.isfinite(times) & (times % 1 != 0) for times in (table.onset, table.offset)], axis=0)
     if table.score is None and broken.any():
         row = int(np.argmax(broken))
         raise FednError(
@@ -107,9 +107,10 @@ def _is_foreign_table(path: Path) -> bool:
 def _table(
     part: "Expressions | ExpressionAnnotation", fps: float | None, known: Mapping[str, Mapping[str, Any]]
 ) -> Expressions:
-    if isinstance(part, Expressions):
-        return part
     rates = {facts["fps"] for facts in known.values()}
+    if isinstance(part, Expressions):
+        rate = next(iter(rates)) if len(rates) == 1 else np.nan
+        return replace(part, fps=np.where(np.isnan(part.fps), rate, part.fps))
     rate = part.video.get("fps") or fps
     if rate is None and _name(part) in known:
         rate = known[_name(part)]["fps"]
