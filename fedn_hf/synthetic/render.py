@@ -43,8 +43,10 @@ logger = logging.getLogger(__name__)
 
 # Frame rates of cameras, and how many of them have each.
 _RATES = {25.0: 0.2, 30.0: 0.5, 50.0: 0.1, 60.0: 0.17, 200.0: 0.03}
-_STREAMS = ("action_units", "intensity", "head_rotation_deg", "head_shift_cm", "gaze_deg")
-_STREAMS += ("light_gain", "lamp_deg", "occluder_cm")
+_STREAMS = (
+    *("action_units", "intensity", "head_rotation_deg", "head_shift_cm"),
+    *("gaze_deg", "light_gain", "lamp_deg", "occluder_cm"),
+)
 _HIDDEN = ".synth"
 
 
