@@ -36,6 +36,7 @@ from fedn_hf import FednForFacialExpressionDetection, ProgressHook, __version__
 from fedn_hf.data.cache import FeatureCache
 from fedn_hf.files_fedn import replacing
 from fedn_hf.media_fedn import FednError
+from fedn_hf.sandbox import give_memory_back
 from fedn_hf.training import Recipe, train, video_rows
 from fedn_hf.training.checkpoints import chosen_network, differing
 from fedn_hf.training.detections import raw_detections, write_detections
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    give_memory_back()
     transformers.utils.logging.disable_progress_bar()  # of loading weights
     datasets.disable_progress_bars()
     recipe, variants = Recipe.read(arguments.recipe), arguments.variants
