@@ -26,10 +26,12 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+from fedn_hf.files_fedn import file_sha256
+
 from . import casme_2, casme_3, folder_csv, samm_lv
 from .cards import make_card
 from .corpus import Clip, CorpusBuilder, Licence, frame_paths, natural_key, schema
-from .encode import ENCODERS, LOSSLESS, file_sha256, suffix, summary, write_video
+from .encode import ENCODERS, LOSSLESS, suffix, summary, write_video
 from .labels import SCHEMES
 from .quirks import CorpusError
 

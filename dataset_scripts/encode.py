@@ -97,12 +97,6 @@ def summary(path: Path, hashed: bool) -> Written:
     return Written(count, shape[1], shape[0], digest.hexdigest() if hashed else None)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def suffix(source: Path, images: Sequence[Path] | None, encode: str) -> str:
     """Suffix of the file that `write_video` makes."""
     return source.suffix.lower() if encode == "copy" and images is None else ENCODERS[encode]
@@ -192,4 +186,4 @@ def _scaled(rgb: np.ndarray, size: int | None) -> np.ndarray:
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
 
 
-__all__ = ["ENCODERS", "LOSSLESS", "Written", "decoded", "file_sha256", "suffix", "summary", "write_video"]
+__all__ = ["ENCODERS", "LOSSLESS", "Written", "decoded", "suffix", "summary", "write_video"]

@@ -1,6 +1,8 @@
 """Files that are whole or not there: what is written takes its name only when all of it is on the disk."""
 
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,46 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise
 
 
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing_checkpoint(folder: str | Path) -> Iterator[Path]:
+    """
+    A folder to write the files of a checkpoint to; when the block ends well they go to `folder`, in place of those of
+    their names. The configuration leaves first and comes last, as nobody reads weights without it: what a killed
+    process leaves is the old checkpoint, the new one, or one that is refused, and never parts of both.
+
+    Example:
+        >>> with replacing_checkpoint("detector") as unfinished:
+        ...     _ = (unfinished / "config.json").write_text("{}")
+        >>> [path.name for path in Path("detector").iterdir()]
+        ['config.json']
+    """
+    folder = Path(os.path.abspath(folder))
+    hidden = folder / ".partial"
+    unfinished = hidden / folder.name  # of the same name, as that is what libraries call what they save
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / ".partial.lock"):
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            files = sorted(unfinished.iterdir(), key=lambda path: path.name == "config.json")
+            for path in files:
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())
+            for path in (folder / "config.json", *folder.glob("model*.safetensors*")):  # in however many parts
+                path.unlink(missing_ok=True)
+            for path in files:
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Hold a lock that the system takes back from a process that is killed; its file goes when the lock does."""
@@ -67,4 +109,4 @@ def _locked(lock: Path) -> int:
         os.close(handle)
 
 
-__all__ = ["replacing"]
+__all__ = ["file_sha256", "replacing"]

@@ -24,6 +24,7 @@ from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialEx
 from fedn_hf.cli import app
 from fedn_hf.cli.inputs import find_videos
 from fedn_hf.cli.terminal import clock
+from fedn_hf.cli.written import LEDGER
 from fedn_hf.exporters import FORMATS
 from fedn_hf.hub import CheckpointError
 from fedn_hf.loading import load_pipeline
@@ -87,7 +88,9 @@ def recordings(tmp_path, short):
 
 
 def files_in(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """All but what commands note for themselves."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LEDGER]
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 # --- help and wrong command lines ---------------------------------------------------------------------------------
@@ -367,7 +370,8 @@ def test_skip_existing(checkpoint, clip, tmp_path):
     ran = fedn(*first, "--skip-existing")
     assert ran.exit_code == 0 and "skipped" in ran.stdout and (tmp_path / "h264.json").read_text() == "mine"
     (tmp_path / "h264.csv").unlink()
-    assert fedn(*first, "--skip-existing").exit_code == 0
+    assert fedn(*first, "--skip-existing").exit_code == 2  # what is mine is not replaced either
+    assert fedn(*first, "--skip-existing", "--overwrite").exit_code == 0
     assert json.loads((tmp_path / "h264.json").read_text())["intervals"] == []
 
 

@@ -1,4 +1,4 @@
-"""Where commands write: what fedn wrote may be replaced, what a person made or changed may not, and it is said early."""
+"""Where commands write: what fedn wrote may be replaced, what a person made or changed may not; said before the work."""
 
 from pathlib import Path
 

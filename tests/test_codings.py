@@ -321,14 +321,14 @@ def test_export_to_a_file_and_to_a_folder(tmp_path, machine, monkeypatch):
     assert "left out by the mapping: 1 of Emotion A, 1 of Notes" in ran.stdout and ran.exit_code == 0
     assert said(ExpressionAnnotation.read("coder.json")) == MARKED
     ran = fedn("export", "interview.json", "coder.json", "-o", "out", "--format", "csv,textgrid,png")
-    assert ran.exit_code == 0 and sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert ran.exit_code == 0 and sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         *("coder.TextGrid", "coder.csv", "coder.png", "coder.provenance.json"),
         *("interview.TextGrid", "interview.csv", "interview.png", "interview.provenance.json"),
     ]
     assert fedn("export", "interview.json", "coder.json", "-o", "all.csv").exit_code == 0
     assert [len(one) for one in exporters.read("all.csv")] == [3, 3]
     ran = fedn("export", "all.csv", "-o", "split", "--format", "json")
-    assert ran.exit_code == 0 and {path.name for path in (tmp_path / "split").iterdir()} == {
+    assert ran.exit_code == 0 and {path.name for path in (tmp_path / "split").glob("[!.]*")} == {
         *("interview.json", "coder.json")
     }
 

@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from . import options
 from .batch import Results
 from .inputs import find_videos
 from .terminal import SOME_FAILED, UsageError, say, say_error, show_download_bars_to_people, table
+from .written import check_folder
 
 _SHOWN_FAILURES = 20
 
@@ -112,7 +114,7 @@ def run(
     if revision is not None and model is None:
         raise UsageError("--revision goes with --model, a name on the Hub; name one")
     part = _shard_of(shard)
-    options.check_folder(out)
+    check_folder(out)
 
     from ..archive import Archive, Job, Worker, find_durations, longest_first, shard_of, write_tables
     from ..archive.processes import usable_cpus
@@ -126,6 +128,7 @@ def run(
             if wanted and all(video.size_bytes is None for video in wanted):
                 raise UsageError(f"{wanted[0].path}: no such file, nor any other of the list; is its folder mounted?")
             files = Results.of(store.folder / "videos", formats, save_raw)
+            files = replace(files, remembers=False)  # what is done is never done again
             facts, known = _network(model, revision, settings)
             made = {"reading": reading, "settings": settings, "formats": files.formats, "raw": save_raw}
             store.settle({**facts, **made})
@@ -189,6 +192,7 @@ def merge(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where the tables go.")],
 ) -> None:
     """Make one table of all videos and one of all expressions of several archives, finished or not."""
+    check_folder(out)
     from ..archive import Archive, write_tables
     from ..media_fedn import FednError
 

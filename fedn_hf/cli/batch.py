@@ -11,11 +11,12 @@ from pathlib import Path
 import typer
 from rich.console import RenderableType
 
-from ..exporters import FORMATS, format_of, read, write_many
+from ..exporters import FORMATS, files_of, format_of, read, write_many
 from ..media_fedn import FednError, MediaError
 from ..progress import ProgressHook
 from .inputs import RAW_SUFFIX, Item, is_url
 from .terminal import INTERRUPTED, SOME_FAILED, UsageError, say, say_error
+from .written import check_folder, check_replaceable, remember
 
 _USUAL = ("json", "csv")
 
@@ -26,21 +27,27 @@ class Results:
     Where results go: into `folder`, a file for each video and format; nowhere without a folder.
 
     keeps_raw: also keep the network's raw outputs, for `fedn postprocess`.
+    overwrite: whether files that a person made or changed may be replaced.
+    remembers: whether what is written is noted, so that it may be replaced without `overwrite`.
     """
 
     folder: Path | None
     formats: list[str]
     keeps_raw: bool = False
+    overwrite: bool = False
+    remembers: bool = True
 
     @classmethod
-    def of(cls, out: Path | None, formats: list[str] | None, keeps_raw: bool = False) -> "Results":
+    def of(
+        cls, out: Path | None, formats: list[str] | None, keeps_raw: bool = False, overwrite: bool = False
+    ) -> "Results":
         """
         Raises:
             UsageError: unknown formats, or no folder that can be written to.
         """
         names = formats_of(formats)
         if out is None:
-            for option, is_given in (("--format", bool(formats)), ("--save-raw", keeps_raw)):
+            for option, is_given in {"--format": formats, "--save-raw": keeps_raw, "--overwrite": overwrite}.items():
                 if is_given:
                     raise UsageError(f"{option} goes with -o, the folder for results; name one")
             return cls(None, [], False)
@@ -50,9 +57,8 @@ class Results:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{out}: cannot be the folder for results ({error.strerror}); name another") from None
-        if not os.access(out, os.W_OK | os.X_OK):
-            raise UsageError(f"{out}: this folder cannot be written to; name another with -o")
-        return cls(out, names or list(_USUAL), keeps_raw)
+        check_folder(out)
+        return cls(out, names or list(_USUAL), keeps_raw, overwrite)
 
     def paths(self, item: Item) -> list[Path]:
         """All that is asked for, for one item."""
@@ -84,6 +90,16 @@ class Results:
             if other is not None and _differ(other, source):
                 raise FednError(f"{path} holds the results of {other}; choose another folder with -o")
 
+    def check_replaceable(self, item: Item) -> None:
+        """
+        Make sure that nothing which a person has made or changed is lost.
+
+        Raises:
+            FednError: such a file is there.
+        """
+        if not self.overwrite:
+            check_replaceable(file for path in self.paths(item) for file in files_of(path))
+
     def write(self, item: Item, annotation, raw) -> None:
         """Write an `ExpressionAnnotation`, and the `FednDetections` that it was made of."""
         for path in self.paths(item):
@@ -95,6 +111,8 @@ class Results:
                     write_many([annotation], path, with_provenance=self._needs_provenance())
             except Exception as error:
                 raise FednError(f"{path} cannot be written ({_reason(error)})") from error
+        if self.remembers:
+            remember(file for path in self.paths(item) for file in files_of(path))
 
 
 def formats_of(given: list[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 from . import options
 from .detect import _load
 from .terminal import UsageError, say, table
+from .written import check_file, remember
 
 
 def benchmark(
@@ -23,6 +24,7 @@ def benchmark(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Also write the figures, as JSON.")
     ] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Measure how fast a video is worked through on this machine: decoding alone, every stage alone, and the whole.
 
@@ -32,6 +34,8 @@ def benchmark(
       fedn benchmark interview.mp4 --end 60 --model my-checkpoint --device cuda:0 --batch-size 8 -o speed.json
     """
     reading = options.reading_of("largest", start, end, None)
+    if out is not None:
+        check_file(out, overwrite)
 
     import torch
 
@@ -68,6 +72,7 @@ def benchmark(
         try:
             with replacing(out) as unfinished:
                 unfinished.write_text(json.dumps({"video": video, **found}, indent=2) + "\n", encoding="utf-8")
+            remember([out])
         except OSError as error:
             raise UsageError(f"{out} cannot be written ({error.strerror})") from error
 

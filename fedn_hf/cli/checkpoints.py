@@ -9,6 +9,7 @@ import typer
 
 from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error, show_download_bars_to_people
+from .written import check_folder
 
 Repo = Annotated[str, typer.Argument(metavar="REPO", help='"name/of-model" on the Hub.', show_default=False)]
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a model on the Hub.")]
@@ -52,7 +53,7 @@ def pull(
       fedn pull my-name/my-checkpoint -o my-checkpoint
     """
     if out is not None:
-        options.check_folder(out)
+        check_folder(out)
     with _hub_errors():
         from ..hub import pull_from_hub
 

@@ -52,6 +52,7 @@ def detect(
     out: options.Out = None,
     formats: options.Formats = None,
     save_raw: options.SaveRaw = False,
+    overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
     truth: options.Truth = None,
     follow: options.Follow = False,
@@ -81,7 +82,7 @@ def detect(
         with _detector(model, revision, device, threads, sandbox, settings) as detect_in:
             _follow(detect_in.func, items[0], {**reading, **settings, "batch_size": batch_size or 1})
         return
-    results = Results.of(out, formats, save_raw)
+    results = Results.of(out, formats, save_raw, overwrite)
     detector = _detector(model, revision, device, threads, sandbox, settings)
     if model is None:
         from ..pipeline_fedn import DEFAULT_NAME
@@ -94,6 +95,7 @@ def detect(
         results.check_free(item, source)
         if skip_existing and all(path.exists() for path in results.paths(item)):
             return [f"{item.source}: skipped, its results are there"]
+        results.check_replaceable(item)
         raw = detect_in(item.source, hook=hook, **reading)
         raw.provenance["source"] = source
         annotation = _finish(item, raw, settings, results)
@@ -120,6 +122,7 @@ def postprocess(
     max_duration: options.MaxDuration = None,
     out: options.Out = None,
     formats: options.Formats = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Report the expressions in videos that the network has seen before, with other thresholds: it takes no time.
 
@@ -130,7 +133,7 @@ def postprocess(
     """
     settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
     items = find_raw(raw)
-    results = Results.of(out, formats)
+    results = Results.of(out, formats, overwrite=overwrite)
 
     from ..results_fedn import FednDetections
 
@@ -138,6 +141,7 @@ def postprocess(
         detections = FednDetections.load(item.source)
         options.check_names(settings, detections.types, detections.labels)
         results.check_free(item, detections.provenance.get("source", detections.video["path"]))
+        results.check_replaceable(item)
         return describe_annotation(_finish(item, detections, settings, results))
 
     go_through(items, work, results)

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ..exporters import FORMATS, format_of, read, write_many
+from ..exporters import FORMATS, files_of, format_of, read, write_many
 from ..media_fedn import FednError
 from . import options
 from .batch import Results, formats_of, go_through, is_file_name
 from .inputs import Item, find_annotations
 from .terminal import SOME_FAILED, UsageError, say, say_error
+from .written import check_file, remember
 
 
 def export(
@@ -31,6 +32,7 @@ def export(
         typer.Option("--format", metavar="eaf,csv,...", help="Kinds of files; else the suffix of -o says it."),
     ] = None,
     mapping: options.Mapping = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write expressions for other programs, and read what coders marked with these.
 
@@ -69,11 +71,11 @@ def export(
         raise UsageError(str(error)) from None
     items = find_annotations(sources)
     if not names and not out.is_dir() and is_file_name(out):
-        _into_one_file(items, out, known)
+        _into_one_file(items, out, known, overwrite)
         return
     if not names:
         raise UsageError(f"{out}: no known suffix; name a file such as {out}.csv, or say which files with --format")
-    results = Results.of(out, names)
+    results = Results.of(out, names, overwrite=overwrite)
 
     def work(item: Item, hook) -> list[str]:
         annotations = read(item.source, known)
@@ -83,13 +85,14 @@ def export(
             name = item.name if len(annotations) == 1 else str(folder / Path(annotation.video["path"]).stem)
             mine = Item(item.source, name)
             _spare([item], results.paths(mine))
+            results.check_replaceable(mine)
             results.write(mine, annotation, None)
         return _told(item, annotations, known)
 
     go_through(items, work, results)
 
 
-def _into_one_file(items: list[Item], out: Path, mapping) -> None:
+def _into_one_file(items: list[Item], out: Path, mapping, overwrite: bool) -> None:
     """All annotations in one file; none is written if one cannot be read."""
     form = format_of(out)
     if len(items) > 1 and not form.holds_many:
@@ -98,10 +101,10 @@ def _into_one_file(items: list[Item], out: Path, mapping) -> None:
             f"{out}: a {form.name} file holds one video and {len(items)} are given; name a folder and --format "
             f"{form.name}, or a file of {several}"
         )
-    if not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder; -o names a file in a folder that is there")
     formats_of([form.name])
     _spare(items, [out])
+    for file in files_of(out):
+        check_file(file, overwrite)
     annotations: list = []
 
     def work(item: Item, hook) -> list[str]:
@@ -112,6 +115,7 @@ def _into_one_file(items: list[Item], out: Path, mapping) -> None:
     go_through(items, work)
     try:
         write_many(annotations, out)
+        remember(files_of(out))
     except (FednError, OSError) as error:
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None

@@ -112,6 +112,14 @@ SaveRaw = Annotated[
     bool,
     typer.Option("--save-raw", help="Also keep what `fedn postprocess` takes.", rich_help_panel=_RESULTS),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace files that are there, also such as a person made or changed; else only what fedn wrote is.",
+        rich_help_panel=_RESULTS,
+    ),
+]
 SkipExisting = Annotated[
     bool,
     typer.Option("--skip-existing", help="Leave out videos whose results are there.", rich_help_panel=_RESULTS),
@@ -191,18 +199,6 @@ def check_fps(fps: float | None) -> None:
         raise UsageError(f"--fps takes a positive number of frames per second, not {fps:g}")
 
 
-def check_folder(out: Path) -> None:
-    """
-    Make sure that this can be a folder, before hours are spent on what goes into it.
-
-    Raises:
-        UsageError: a file lies there, or where a folder above it would.
-    """
-    there = next((path for path in (out, *out.parents) if path.exists()), None)
-    if there is not None and not there.is_dir():
-        raise UsageError(f"{out}: cannot be a folder, for {there} is a file; name another")
-
-
 def check_names(settings: dict[str, Any], types: list[str], labels: list[str]) -> None:
     """
     Make sure that the network knows the types and labels that are asked for.
@@ -246,6 +242,7 @@ __all__ = [
     "MinDuration",
     "Model",
     "Out",
+    "Overwrite",
     "Protocol",
     "Revision",
     "Sandbox",
@@ -256,7 +253,6 @@ __all__ = [
     "Threads",
     "Token",
     "Types",
-    "check_folder",
     "check_fps",
     "check_names",
     "reading_of",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .written import check_folder
 
 
 def prepare(
@@ -48,7 +49,7 @@ def prepare(
     from dataset_scripts.convert import prepare as convert
     from dataset_scripts.quirks import CorpusError
 
-    options.check_folder(output)
+    check_folder(output)
     options.check_fps(fps)
     errors = Console(stderr=True, soft_wrap=True)
     rules = dict(words.partition("=")[::2] for words in rule or ())

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from . import options
 from .batch import go_through
 from .inputs import Item
 from .terminal import UsageError, describe_damage
+from .written import check_file, remember
 
 _SOUND = {
     "none": "The video has no sound.",
@@ -25,6 +27,7 @@ def render(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The video to write, .mp4 or .mkv.")],
     blur: Annotated[bool, typer.Option("--blur", help="Hide the faces. Voices stay.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Copy a video with faces, expressions and a running timeline drawn on it.
 
@@ -43,10 +46,7 @@ def render(
 
     if out.suffix.lower() not in CONTAINERS:
         raise UsageError(f"{out}: videos are written as {' or '.join(CONTAINERS)}; name such a file with -o")
-    if out.is_dir():
-        raise UsageError(f"{out}: a folder; name a file with -o")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder; -o names a file in a folder that is there")
+    check_file(out, overwrite)
     try:
         known = ExpressionAnnotation.read(annotation)
     except FednError as error:
@@ -54,6 +54,7 @@ def render(
 
     def work(item: Item, hook) -> list[RenderableType]:
         done = render_video(known, video, out, blur=blur, hook=hook)
+        remember([out])
         said = [f"{out}: {done.frames} frames. {_SOUND[done.sound]}"]
         if blur:
             said.append("Faces that were found are hidden, voices are not; look and listen before you pass it on.")

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error
+from .written import check_file, remember
 
 
 def report(
@@ -17,6 +19,7 @@ def report(
     no_faces: Annotated[
         bool, typer.Option("--no-faces", help="Show no faces; else they are, where the videos are at hand.")
     ] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write one HTML page about one video or many: timelines, faces, time budgets, warnings, provenance.
 
@@ -36,10 +39,7 @@ def report(
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: a report is an HTML page; name such a file with -o")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder; -o names a file in a folder that is there")
-    if out.is_dir():
-        raise UsageError(f"{out}: a folder; name a file with -o")
+    check_file(out, overwrite)
     files = _files(annotations)
     try:
         known = [ExpressionAnnotation.read(file) for file in files]
@@ -54,6 +54,7 @@ def report(
     try:
         with ProgressHook() as hook:
             write_report(known, out, videos=places, hook=hook)
+        remember([out])
     except FednError as error:
         say_error(f"error: {error}")
         raise typer.Exit(SOME_FAILED) from None

@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error
+from .written import check_file, check_folder, remember
 
 synth = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 
@@ -48,7 +49,7 @@ def _synth(
         return
     if out is None:
         raise UsageError("-o FOLDER says where the videos go; it is missing")
-    options.check_folder(out)
+    check_folder(out)
     _need_numba()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,6 +77,7 @@ def _synth(
 def face_model(
     checkout: Annotated[Path, typer.Argument(metavar="CHECKOUT", help="Folder of the public ICT-FaceKit repository.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The npz to write.")],
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Convert the public face model (MIT licence) into the one file that the synthetic videos are made with.
 
@@ -84,8 +86,10 @@ def face_model(
     from ..media_fedn import FednError
     from ..synthetic.face_model import FaceModel, convert
 
+    check_file(out, overwrite)
     try:
         convert(checkout, out)
+        remember([out])
         model = FaceModel.load(out)
     except FednError as error:
         say_error(f"error: {error}")

@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .terminal import SOME_FAILED, UsageError, say, say_error
+from .written import check_folder
 
 _CORPUS, _TEST, _HOW = "Corpus", "Another corpus to test on", "How to train"
 
@@ -110,7 +111,7 @@ def train(
       fedn train --config recipe.yaml --videos casme2 --validation s15 --epochs 30 -o run
       fedn train --config cross_corpus.yaml --videos casme2 --videos casme3 --test-videos samm -o run
     """
-    options.check_folder(out)
+    check_folder(out)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
 
     def work(hook) -> None:
@@ -154,7 +155,7 @@ def loso(
       fedn loso --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
       fedn loso --config recipe.yaml --videos casme2 --folds 1/4 -o run
     """
-    options.check_folder(out)
+    check_folder(out)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
     part = _part(folds)
     _check_protocol(protocol)
@@ -294,7 +295,9 @@ def _run(work, threads: int | None) -> None:
 
     from ..media_fedn import FednError
     from ..progress import ProgressHook
+    from ..sandbox import give_memory_back
 
+    give_memory_back()
     transformers.utils.logging.disable_progress_bar()  # of loading weights
     datasets.disable_progress_bars()
     if threads is not None:

@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from ..configuration_fedn import FednConfig
 from ..face_fedn import CropBatch
-from ..files_fedn import replacing
+from ..files_fedn import file_sha256, replacing
 from ..media_fedn import FednError, MediaError
 from ..modeling_fedn import FednPreTrainedModel
 from ..pipeline_fedn import VideoSource
@@ -240,7 +240,7 @@ class _Work:
             "frame_rate": float(self.config.frame_rate),
             "crop_size": self.processor.size.height,
             "margin": float(self.processor.margin),
-            "face_nets": _file_hash(self.processor.face_nets),
+            "face_nets": file_sha256(self.processor.face_nets),
             "input": self.name,
             "landmarks": self.config.num_landmarks > 0,
             **self.facts,
@@ -457,7 +457,7 @@ class _Entry:
         if not isinstance(facts, dict):
             return facts
         try:
-            if _file_hash(self.path) != facts["sha256"]:
+            if file_sha256(self.path) != facts["sha256"]:
                 return "its values have another hash than when they were written"
             tensors = load_file(self.path)
         except FileNotFoundError:
@@ -469,7 +469,7 @@ class _Entry:
         times = {"native_frame": torch.from_numpy(features.native_frame), "time_s": torch.from_numpy(features.time_s)}
         with replacing(self.path) as unfinished:
             save_file({**features.inputs, **times}, unfinished)
-            sha256 = _file_hash(unfinished)
+            sha256 = file_sha256(unfinished)
         facts = {**features.facts, "frames": len(features), "sha256": sha256}
         with replacing(self.path.with_suffix(".json")) as unfinished:
             unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -501,8 +501,8 @@ def video_hash(source: VideoSource) -> str:
         if isinstance(video, (str, os.PathLike)):
             path = Path(video)
             if path.is_dir():
-                return _joined(_file_hash(image) for image in image_files(path))
-            return _file_hash(path)
+                return _joined(file_sha256(image) for image in image_files(path))
+            return file_sha256(path)
         if isinstance(video, (bytes, bytearray, memoryview)):
             return hashlib.sha256(video).hexdigest()
         if isinstance(video, (np.ndarray, torch.Tensor)):
@@ -519,11 +519,6 @@ def video_hash(source: VideoSource) -> str:
             raise
         raise MediaError(source.name, f"cannot be read ({error.strerror})") from error
     raise MediaError(source.name, "its content cannot be known beforehand; use no cache, or give the file")
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _array_hash(values: np.ndarray | torch.Tensor) -> str:

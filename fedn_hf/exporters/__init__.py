@@ -202,6 +202,18 @@ def sidecar_of(path: str | Path) -> Path:
     return Path(path).with_name(stem_of(path) + SIDECAR_SUFFIX)
 
 
+def files_of(path: str | Path) -> list[Path]:
+    """All files that writing this one may make: some formats have a second file, beside the first."""
+    path = Path(path)
+    try:
+        form = format_of(path)
+    except FednError:
+        return [path]
+    if form.provenance == "beside":
+        return [path, sidecar_of(path)]
+    return [path, path.with_suffix(".json")] if form.name == "bids" else [path]
+
+
 def stem_of(path: str | Path) -> str:
     """The name of a file without the suffix of its format."""
     path = Path(path)
@@ -253,6 +265,7 @@ __all__ = [
     "best_files",
     "facts_beside",
     "facts_of",
+    "files_of",
     "format_of",
     "read",
     "sidecar_of",
