@@ -1,4 +1,4 @@
-"""Where commands write: what fedn wrote may be replaced, what a person made or changed may not; said before the work."""
+"""Where commands write: not over what a person made or changed, and it is said before the work."""
 
 from pathlib import Path
 
