@@ -6,7 +6,7 @@ settings. Frames are continuous and half-open as in `loss_fedn`: frame `i` cover
 
 import itertools
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -260,6 +260,11 @@ class FednIntervals:
     def __len__(self) -> int:
         return len(self.score)
 
+    def __getitem__(self, rows: torch.Tensor) -> "FednIntervals":
+        """Those that a mask (K,) or indices choose."""
+        parts: dict[str, Any] = {name: None if values is None else values[rows] for name, values in vars(self).items()}
+        return FednIntervals(**parts)
+
 
 def type_scores(proposals: FednProposals) -> torch.Tensor:
     """
@@ -430,6 +435,32 @@ def find_intervals(
     )
 
 
+def without_doubles(found: FednIntervals, iou_threshold: float = 0.5) -> FednIntervals:
+    """
+    Each expression once. Types are suppressed apart, so that one smile may be found as a macro- and as a
+    micro-expression: of intervals of two types that overlap by more than `iou_threshold` only the surest stays.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from fedn_hf import FednProposals, find_intervals
+    >>> from fedn_hf.postprocessing_fedn import without_doubles
+
+    >>> smile = torch.tensor([[10.0, 24.0], [11.0, 24.0]])
+    >>> twice = FednProposals(smile, torch.tensor(90), torch.tensor([2.0, 1.0]), torch.tensor([[2.0, -2], [-2, 1]]))
+    >>> found = find_intervals(twice, fps=30)
+    >>> found.type.tolist(), without_doubles(found).type.tolist()
+    ([0, 1], [0])
+    ```
+    """
+    kept = torch.zeros(len(found), dtype=torch.bool)
+    for index in found.score.argsort(descending=True, stable=True).tolist():
+        rivals = found.frames[kept & (found.type != found.type[index])]
+        kept[index] = not (interval_iou(found.frames[index], rivals) > iou_threshold).any()
+    return found[kept]
+
+
 def match_labels(intervals: torch.Tensor, recognition: FednProposals) -> torch.Tensor:
     """
     Emotion logits (K, C) for intervals (K, 2) found elsewhere: those of the proposal with the highest IoU, and of the
@@ -462,4 +493,5 @@ __all__ = [
     "to_half_open",
     "to_inclusive",
     "type_scores",
+    "without_doubles",
 ]

@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -18,7 +18,14 @@ from safetensors.torch import load, save
 
 from .files_fedn import replacing
 from .media_fedn import FednError
-from .postprocessing_fedn import FednIntervals, FednProposals, find_intervals, to_inclusive, type_scores
+from .postprocessing_fedn import (
+    FednIntervals,
+    FednProposals,
+    find_intervals,
+    to_inclusive,
+    type_scores,
+    without_doubles,
+)
 
 # Version of the data that `describe` gives and of the raw files; raised when a reader must know.
 SCHEMA = 1
@@ -107,9 +114,11 @@ class FednDetections:
         min_duration_s: float = 0.0,
         max_duration_s: float = float("inf"),
         nms: Literal["soft", "hard"] = "soft",
+        score_thresholds: Mapping[str, float] | None = None,
     ) -> list[dict[str, Any]]:
         """
-        The expressions, in order of onset.
+        The expressions, in order of onset; what is found as both types is there once, as
+        [`~postprocessing_fedn.without_doubles`] says.
 
         Args:
             score_threshold (`float`, *optional*): Lowest score, 0 to 1; the checkpoint's own by default.
@@ -117,6 +126,7 @@ class FednDetections:
                 are left out at the end: what is kept does not depend on what is asked for.
             min_duration_s, max_duration_s (`float`): Shortest and longest expression in seconds.
             nms (`str`): "soft" or "hard", see `postprocessing_fedn.suppress`.
+            score_thresholds (`dict`, *optional*): Lowest scores by type, in place of one for all.
 
         Returns:
             `list[dict]`, each with `label` (`None` if the network has none), `score`, `type`, `onset_s`, `apex_s`,
@@ -128,17 +138,20 @@ class FednDetections:
         """
         check_settings(score_threshold, min_duration_s, max_duration_s, nms)
         wanted = {"type": chosen("types", types, self.types), "label": chosen("labels", labels, self.labels)}
+        usual = self.score_threshold if score_threshold is None else score_threshold
+        lowest = [(score_thresholds or {}).get(name, usual) for name in self.types]
         found: list[dict[str, Any]] = []
         for face in self.faces:
             intervals = find_intervals(
                 face.proposals,
                 times=self.time_s[face.frames],
-                score_threshold=self.score_threshold if score_threshold is None else score_threshold,
+                score_threshold=min(lowest),
                 nms=nms,
                 min_duration_s=min_duration_s,
                 max_duration_s=max_duration_s,
             )
-            found += self._rows(face, intervals)
+            sure = intervals.score >= torch.tensor(lowest)[intervals.type]
+            found += self._rows(face, without_doubles(intervals[sure]))
         found = [row for row in found if all(keep is None or row[key] in keep for key, keep in wanted.items())]
         return sorted(found, key=lambda row: (row["onset_s"], row["face_id"]))
 

@@ -1,6 +1,7 @@
 """What a pass leaves is enough for every later question, and survives a file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,23 @@ def test_thresholds_and_filters(detections):
     assert found(types=["macro-expression"], labels="anger") == []
     assert found(min_duration_s=0.5) == [60]
     assert found(max_duration_s=0.5) == [148, 160]
+
+
+def test_one_smile_is_one_expression(detections):
+    """Macro- and micro-expressions are suppressed apart, so the network may find one smile as both."""
+    smile = [(30, 46, 0.9, 0, 0), (31, 46, 0.8, 1, 0), (32, 50, 0.7, 1, 1)]
+    apart = [(100, 116, 0.6, 1, 0), (110, 136, 0.7, 0, 0)]
+    seen = replace(detections, faces=[face(0, 0, 200, [*smile, *apart]), face(1, 0, 200, smile[1:2])])
+
+    def found(**settings):
+        return [(row["face_id"], row["type"][:5], round(row["score"], 2)) for row in seen.expressions(**settings)]
+
+    others = [(0, "micro", 0.6), (0, "macro", 0.7)]
+    assert found(nms="hard") == [(0, "macro", 0.9), (1, "micro", 0.8), *others]
+    assert found(nms="hard", types="micro-expression") == [(1, "micro", 0.8), others[0]]  # as without asking for it
+    # Where macro-expressions must be surer, the micro-expression is what is left.
+    assert found(nms="hard", score_thresholds={"macro-expression": 0.95})[0] == (0, "micro", 0.8)
+    assert found(nms="hard", score_thresholds={"micro-expression": 0.95}) == [(0, "macro", 0.9), others[1]]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class Review:
         """The same with other thresholds."""
         new = replace(self, lowest=dict(lowest), min_duration_s=min_duration_s)
         rows = self.raw.expressions(
-            score_threshold=min(map(new.lowest_of, self.raw.types)), min_duration_s=min_duration_s
+            score_thresholds={kind: new.lowest_of(kind) for kind in self.raw.types}, min_duration_s=min_duration_s
         )
         found: dict[str, ExpressionInterval] = {}
         for row in sorted(rows, key=lambda row: -row["score"]):
@@ -100,7 +100,7 @@ class Review:
             while key in found:  # the same interval again, with a lower score
                 key += "+"
             found[key] = ExpressionInterval(**row)
-        return replace(new, found={k: event for k, event in found.items() if event.score >= new.lowest_of(event.type)})
+        return replace(new, found=found)
 
     def correct(self, key: str, **changes: Any) -> "Review":
         """
