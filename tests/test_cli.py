@@ -166,6 +166,14 @@ def test_what_new_users_try(tmp_path, short, monkeypatch):
         "agreement found.json gone": "gone: no such file or folder",
         "agreement found.json found.json --fps 0": "--fps takes a positive number",
         "train -o run": "--corpus, --features and --sheets are missing",
+        # All that is missing, at once.
+        "train": "-o is missing: the folder for the run, new or of one that was stopped\n--corpus, --features and",
+        "train gone": "gone: is it to be trained on? That is named by an option: --videos gone\n-o is missing",
+        "loso --videos gone --config x.yaml": "-o is missing: the folder for the run, new or of one that was stopped\n"
+        "x.yaml: no such file; a recipe is a YAML file, and examples/recipes holds some\ngone: no such folder",
+        "train --corpus casme_2 --features x --sheets gone -o a": "x: no such file or folder, which --features names\n"
+        "gone: no such",
+        "train --videos empty --test-corpus samm_lv -o run": "--test-features and --test-sheets are missing",
         "train --videos gone -o run": "gone: no such folder; --videos takes what `fedn prepare`",
         "train --videos empty -o file": "file: cannot be a folder, for file is a file",
         "train --videos empty --config gone.yaml -o run": "gone.yaml: no such file; a recipe is",

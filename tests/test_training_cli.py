@@ -198,7 +198,7 @@ def test_wrong_flags_of_loso(corpus, tmp_path):
     assert "no protocol named 'mine'" in fedn("loso", *corpus, "-o", tmp_path, "--protocol", "mine", code=1)
     assert "such as 3/22, not '5/4'" in fedn("loso", *corpus, "-o", tmp_path, "--folds", "5/4", code=1)
     assert "--corpus, --features and --sheets are missing" in fedn("loso", "-o", tmp_path, code=1)
-    assert "no such file" in fedn("loso", *corpus[:7], "no.npz", *corpus[8:], "-o", tmp_path, code=2)
+    assert "no such file" in fedn("loso", *corpus[:7], "no.npz", *corpus[8:], "-o", tmp_path, code=1)
 
 
 def test_what_cannot_be_trained_is_said(corpus, tmp_path):

@@ -103,7 +103,8 @@ for _command in (
     push,
     pull,
 ):
-    app.command()(_command)
+    # What stands there without an option these two explain themselves.
+    app.command(context_settings={"allow_extra_args": _command in (train, loso)})(_command)
 app.command("app")(review)
 app.add_typer(archive, name="archive")
 app.add_typer(cache, name="cache")

@@ -44,7 +44,7 @@ Fps = Annotated[
     float | None,
     typer.Option(metavar="RATE", help=options.FPS, rich_help_panel=_CORPUS),
 ]
-Out = Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help=options.NEW_OR_STOPPED)]
+Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="FOLDER", help=options.NEW_OR_STOPPED)]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="In place of the recipe's.", rich_help_panel=_HOW)]
 BatchSize = Annotated[
     int | None, typer.Option(metavar="N", help="Windows at once, in each process.", rich_help_panel=_HOW)
@@ -64,7 +64,8 @@ Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threa
 
 
 def train(
-    out: Out,
+    context: typer.Context,
+    out: Out = None,
     config: Config = None,
     corpus: Corpus = None,
     features: Features = None,
@@ -111,22 +112,23 @@ def train(
       fedn train --config recipe.yaml --videos casme2 --validation s15 --epochs 30 -o run
       fedn train --config cross_corpus.yaml --videos casme2 --videos casme3 --test-videos samm -o run
     """
-    check_folder(out)
+    given = [values or [] for values in (corpus, features, sheets, videos)]
+    tested = [[] if value is None else [value] for value in (test_corpus, test_features, test_sheets, test_videos)]
+    folder = _needed(context.args, out, config, fps, given, tested)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
 
     def work(hook) -> None:
-        tested = [test_corpus, test_features, test_sheets, test_videos]
-        tested = [[] if value is None else [value] for value in tested]
-        corpora, labels = _corpora(recipe, corpus or [], features or [], sheets or [], videos or [], fps, hook)
-        others = _corpora(recipe, *tested, fps, hook, prefix="--test-")[0] if any(tested) else []
+        corpora, labels = _corpora(recipe, *given, fps, hook)
+        others = _corpora(recipe, *tested, fps, hook)[0] if any(tested) else []
         rows = _joined(corpora, apart=len(corpora) + len(others) > 1)
-        _train(rows, labels, recipe, validation or [], _joined(others, apart=True), out, hook)
+        _train(rows, labels, recipe, validation or [], _joined(others, apart=True), folder, hook)
 
     _run(work, threads)
 
 
 def loso(
-    out: Out,
+    context: typer.Context,
+    out: Out = None,
     config: Config = None,
     corpus: Corpus = None,
     features: Features = None,
@@ -155,7 +157,8 @@ def loso(
       fedn loso --config recipe.yaml --corpus casme_2 --features mdmo.npz --sheets CASME_sq -o run
       fedn loso --config recipe.yaml --videos casme2 --folds 1/4 -o run
     """
-    check_folder(out)
+    given = [values or [] for values in (corpus, features, sheets, videos)]
+    folder = _needed(context.args, out, config, fps, given)
     recipe = _recipe(config, epochs, batch_size, learning_rate, seed, settings)
     part = _part(folds)
     _check_protocol(protocol)
@@ -164,15 +167,64 @@ def loso(
         from ..training import run_folds, score_folds
         from ..training.report import REPORT, missing_folds
 
-        corpora, labels = _corpora(recipe, corpus or [], features or [], sheets or [], videos or [], fps, hook)
+        corpora, labels = _corpora(recipe, *given, fps, hook)
         rows = _joined(corpora, apart=len(corpora) > 1)
-        run_folds(rows, labels, recipe, out, part=part, hook=hook)
-        if missing := missing_folds(out, rows):
-            say(f"{out}: the folds {folds} are done; {len(missing)} others are not, so there is no report yet")
+        run_folds(rows, labels, recipe, folder, part=part, hook=hook)
+        if missing := missing_folds(folder, rows):
+            say(f"{folder}: the folds {folds} are done; {len(missing)} others are not, so there is no report yet")
             return
-        say(str(score_folds(out, rows, protocol)), "", f"{out / REPORT} holds all of it")
+        say(str(score_folds(folder, rows, protocol)), "", f"{folder / REPORT} holds all of it")
 
     _run(work, threads)
+
+
+def _needed(stray: list[str], out: Path | None, config: Path | None, fps: float | None, given, tested=()) -> Path:
+    """
+    The folder of the run, if all is there that it needs.
+
+    Args:
+        stray: arguments, of which there should be none.
+        given, tested: corpora, features, sheets and videos, to train on and to test on.
+
+    Raises:
+        UsageError: all that is missing, a line for each.
+    """
+    options.check_fps(fps)
+    problems = [f"{words}: is it to be trained on? That is named by an option: --videos {words}" for words in stray]
+    if out is None:
+        problems.append("-o is missing: the folder for the run, new or of one that was stopped")
+    if config is not None and not config.is_file():
+        problems.append(f"{config}: no such file; a recipe is a YAML file, and examples/recipes holds some")
+    problems += _missing(*given, prefix="--")
+    problems += _missing(*tested, prefix="--test-") if any(tested) else []
+    if problems or out is None:
+        raise UsageError("\n".join(problems))
+    check_folder(out)
+    return out
+
+
+def _missing(corpora, features, sheets, videos, prefix: str) -> list[str]:
+    """What flags lack to name what is to be read."""
+    published = {f"{prefix}corpus": corpora, f"{prefix}features": features, f"{prefix}sheets": sheets}
+    missing = [name for name, values in published.items() if not values]
+    if videos and len(missing) < len(published):
+        return [f"give either {prefix}videos, or {prefix}corpus with {prefix}features and {prefix}sheets"]
+    if videos:
+        wrote = f"{prefix}videos takes what `fedn prepare` or `fedn synth` wrote"
+        return [f"{folder}: no such folder; {wrote}" for folder in videos if not folder.is_dir()]
+    if missing:
+        *others, last = missing
+        said = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        return [f"{said} missing; or give {prefix}videos, what `fedn prepare` or `fedn synth` wrote"]
+    if len({len(values) for values in published.values()}) > 1:
+        told = ", ".join(f"{len(values)} {name}" for name, values in published.items())
+        return [f"every corpus needs features and sheets, in the same order; got {told}"]
+    return [
+        f"{path}: no such file or folder, which {name} names"
+        for name in (f"{prefix}features", f"{prefix}sheets")
+        for path in published[name]
+        if not path.exists()
+    ]
 
 
 def _recipe(config, epochs, batch_size, learning_rate, seed, settings):
@@ -180,8 +232,6 @@ def _recipe(config, epochs, batch_size, learning_rate, seed, settings):
 
     from ..training import Recipe, TrainingError
 
-    if config is not None and not config.is_file():
-        raise UsageError(f"{config}: no such file; a recipe is a YAML file, and examples/recipes holds some")
     changes: dict[str, Any] = {}
     for words in settings or ():
         name, equals, value = words.partition("=")
@@ -219,30 +269,16 @@ def _part(folds: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _corpora(recipe, corpora, features, sheets, videos, fps, hook, prefix="--"):
+def _corpora(recipe, corpora, features, sheets, videos, fps, hook):
     """Name and rows of every corpus that flags name, and the classes of the scheme."""
     from ..training import corpus_rows, video_rows
 
-    options.check_fps(fps)
-    published = {f"{prefix}corpus": corpora, f"{prefix}features": features, f"{prefix}sheets": sheets}
-    missing = [name for name, values in published.items() if not values]
     if videos:
-        if len(missing) < len(published):
-            raise UsageError(f"give either {prefix}videos, or {prefix}corpus with {prefix}features and {prefix}sheets")
-        if absent := [folder for folder in videos if not folder.is_dir()]:
-            raise UsageError(f"{absent[0]}: no such folder; {prefix}videos takes what `fedn prepare` wrote")
         from ..data.cache import FeatureCache
 
         read = [video_rows(folder, recipe, cache=FeatureCache(), hook=hook) for folder in videos]
         names = [folder.resolve().name for folder in videos]
     else:
-        if missing:
-            *others, last = missing
-            missing = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-            raise UsageError(f"{missing} missing; or give {prefix}videos, what `fedn prepare` or `fedn synth` wrote")
-        if len({len(values) for values in published.values()}) > 1:
-            told = ", ".join(f"{len(values)} {name}" for name, values in published.items())
-            raise UsageError(f"every corpus needs features and sheets, in the same order; got {told}")
         read, names = [], []
         for corpus, file, folder in zip(corpora, features, sheets, strict=True):
             rate = {"fps": fps} if fps is not None and corpus == "folder_csv" else {}
