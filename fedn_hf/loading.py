@@ -1,12 +1,14 @@
 """From the name of a checkpoint to a pipeline that can be called, or to one line that says why there is none."""
 
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .hub import CONFIG, DEFAULT, HOW_TO_MAKE, LOG_IN, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, CheckpointError
-from .media_fedn import FednError
+from .media_fedn import FednError, causes
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -49,7 +51,13 @@ class DefaultModel(dict):
 
     def __getitem__(self, key):
         default_checkpoint()
+        logging.getLogger("transformers.pipelines").addFilter(_is_no_word_on_the_default)
         return super().__getitem__(key)
+
+
+def _is_no_word_on_the_default(record: logging.LogRecord) -> bool:
+    """transformers warns that a default may change under its user, as those on the Hub do; this one cannot."""
+    return not record.getMessage().startswith(f"No model was supplied, defaulted to {DEFAULT} ")
 
 
 def load_pipeline(
@@ -111,9 +119,10 @@ def _load_parts(name: str, where: dict[str, str | None]) -> tuple:
     kind = PreTrainedConfig.get_config_dict(name, **where)[0].get("model_type")
     if kind != FednConfig.model_type:
         raise CheckpointError(name, f'a model of type "{FednConfig.model_type}" is needed, this is "{kind}"')
-    network, report = FednForFacialExpressionDetection.from_pretrained(
-        name, ignore_mismatched_sizes=True, output_loading_info=True, **where
-    )
+    with _no_bar():
+        network, report = FednForFacialExpressionDetection.from_pretrained(
+            name, ignore_mismatched_sizes=True, output_loading_info=True, **where
+        )
     processor = FednVideoProcessor.from_pretrained(name, **where)
     # transformers fills these up with random numbers, and only warns.
     unfit = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -130,6 +139,18 @@ def _load_parts(name: str, where: dict[str, str | None]) -> tuple:
             name, f"{len(broken)} of its weights hold NaN or infinity, such as {broken[0]}; get or save it again"
         )
     return network, processor
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' bar over the weights, which takes a blink; downloads keep theirs."""
+    from transformers.utils import logging as theirs
+
+    before = theirs.set_tqdm_hook(lambda bar, args, settings: theirs.EmptyTqdm(*args, **settings))
+    try:
+        yield
+    finally:
+        theirs.set_tqdm_hook(before)
 
 
 def _check_place(name: str, revision: str | None) -> None:
@@ -174,27 +195,24 @@ def _explain_loading(error: BaseException) -> str:
     from huggingface_hub import errors
     from safetensors import SafetensorError
 
-    for cause in _causes(error):
+    for cause in causes(error):
         match cause:
             case errors.GatedRepoError():
                 return f"its owner opens it on request; ask for access on its page, then {LOG_IN}"
             case errors.RepositoryNotFoundError():
-                return f"there is no such folder, and no such model on the Hub, or it is private; {LOG_IN}"
+                return f"there is no such folder here, and no such model on the Hub, or it is private; {LOG_IN}"
             case errors.RevisionNotFoundError():
                 return "there is no such revision; name a branch, a tag or the full id of a commit"
             case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled() | ConnectionError():
-                return "there is no such folder, and the Hub cannot be reached; check the name and the network"
+                return (
+                    "there is no such folder here, and the Hub cannot be reached to look for a model of this name; "
+                    "check the spelling and the network, or name none, which takes the package's own detector"
+                )
             case errors.RemoteEntryNotFoundError():
                 return f"the repository is no complete checkpoint ({_in_one_line(cause)})"
             case SafetensorError():
                 return f"its weights are damaged ({_in_one_line(cause)}); get or save them again"
     return f"cannot be loaded ({_in_one_line(error)})"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What every kind of video source shares: errors, limits, what is known of a video, and one frame of it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,9 +114,16 @@ class Frame(NamedTuple):
     rgb: Callable[[], np.ndarray]  # (height, width, 3) uint8; called only for frames that are wanted
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def words(error: BaseException) -> str:
     """The short reason of an FFmpeg error."""
     return re.sub(r"^\[Errno \d+\] ", "", str(error)).split(":")[0] or type(error).__name__
 
 
-__all__ = ["DamagedError", "FednError", "Frame", "MediaError", "MediaLimits", "VideoInfo", "words"]
+__all__ = ["DamagedError", "FednError", "Frame", "MediaError", "MediaLimits", "VideoInfo", "causes", "words"]

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .files_fedn import replacing
-from .media_fedn import FednError, MediaError
+from .media_fedn import FednError, MediaError, causes
 
 try:
     import resource
@@ -380,7 +380,7 @@ def _do(
             copy_playable(path, _Elsewhere(connection), hook=hook)
             answer = b""
     except Exception as error:  # whatever a library may raise
-        if any(_is_shortage(cause) for cause in _causes(error)):
+        if any(_is_shortage(cause) for cause in causes(error)):
             most = f"more than {limits.memory_bytes / 2**30:.3g} GiB of memory beside the network"
             _tell(connection, path=path, is_spent=True, error=f"it needs {most}, so it was given up")
         elif isinstance(error, MediaError):
@@ -440,12 +440,6 @@ def _tell(connection: Connection, **words) -> None:
     if "error" in words:
         words["error"] = words["error"][:10_000]
     connection.send_bytes(json.dumps(words).encode())
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_shortage(error: BaseException) -> bool:

@@ -224,8 +224,9 @@ def test_a_wrong_command_line_is_said_in_short(words):
 
 
 MODEL_WRONG = {
-    "there is no such folder": ["--model", "no/such/folder"],
-    "the Hub cannot be reached": ["--model", "no-such/model"],
+    "there is no such folder, and a model on the Hub is written": ["--model", "no/such/folder"],
+    "there is no such folder here, and the Hub cannot be reached": ["--model", "no-such/model"],
+    "check the spelling and the network, or name none, which takes the package's own": ["--model", "mispelt"],
     "not among what the network knows (happiness": ["--label", "joy"],
     "not among what the network knows (macro": ["--type", "medium"],
     'with commas between, not "json,xls"': ["-o", "out", "--format", "json,xls"],
@@ -255,6 +256,7 @@ def test_by_default_bad_files_stop_no_others(clip, tmp_path):
     ran = fedn("detect", tmp_path / "bad.mp4", clip("h264.mp4"), clip("mjpeg.avi"))
     assert ran.exit_code == 2 and ran.stdout.startswith("Detector: fedn_hf default ")
     assert ran.stdout.count("No face was found in what was read, so no expressions.") == 2
+    assert "a face can be read from 32 pixels height on" in ran.stdout and "--start" not in ran.stdout
     assert "2 of 3 done." in ran.stdout
     assert "1 of 3 failed" in ran.stderr and f"{tmp_path / 'bad.mp4'}: not a readable video" in ran.stderr
 
@@ -410,7 +412,7 @@ def test_results_of_another_video_are_not_lost(checkpoint, clip, tmp_path, monke
 
 def test_a_face_of_a_rank_that_is_not_there(checkpoint, short):
     ran = fedn("detect", short, "--faces", "2", "--model", checkpoint)
-    assert ran.exit_code == 0 and "No face of rank 2 was found" in ran.stdout
+    assert ran.exit_code == 0 and "No face of rank 2 was found" in ran.stdout and "--faces all follows" in ran.stdout
 
 
 def test_nothing_between_start_and_end(checkpoint, short):

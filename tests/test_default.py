@@ -4,6 +4,7 @@ Everything here holds for any weights, but for `test_what_is_found_in_the_bundle
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForObjectDetection, pipeline
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from typer.testing import CliRunner
@@ -53,6 +55,22 @@ def test_all_ways_to_it_lead_to_the_same_network():
     # Weights may be kept in half of the precision that a CPU computes in.
     assert detect.model.dtype == torch.float32 and not detect.model.training
     assert found_by(detect) == found_by(pipeline(TASK)) != []
+
+
+def test_loading_it_says_nothing_and_leaves_the_user_his_settings(capsys, monkeypatch):
+    theirs = transformers.utils.logging
+    monkeypatch.setattr(theirs, "_tqdm_active", True)  # other tests, or the environment, may have put bars out
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    monkeypatch.setattr(logging.getLogger("transformers"), "handlers", [handler])
+    load_pipeline()
+    assert capsys.readouterr().err == ""
+    pipeline(TASK)
+    assert not [words for words in said if "No model was supplied" in words]
+    assert "Loading weights" in capsys.readouterr().err  # theirs is as it was
+    logging.getLogger("transformers.pipelines").warning("No model was supplied, defaulted to another/one and ...")
+    assert len(said) == 1
 
 
 def test_it_is_a_folder_to_begin_from():

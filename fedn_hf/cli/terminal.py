@@ -69,9 +69,19 @@ def describe_damage(truncated_at_s: float) -> str:
     return f"The file is damaged: what comes after {clock(truncated_at_s)} could not be read."
 
 
-def _no_face(faces: str | int | None) -> str:
-    """Which face was not found."""
-    return f"No face of rank {faces}" if isinstance(faces, int) and faces else "No face"
+def _no_face(asked: dict[str, Any]) -> list[str]:
+    """Which face was not found in what was read, and what to do about it."""
+    from ..face_finder_fedn import FaceFinder
+
+    if isinstance(rank := asked.get("faces"), int) and rank:
+        said = [f"No face of rank {rank} was found in what was read, so no expressions."]
+        return [*said, "Ranks count from 0, the largest face; --faces all follows every face that there is."]
+    said = ["No face was found in what was read, so no expressions."]
+    height = f"{FaceFinder.MIN_FACE_PX:.0f} pixels"
+    said.append(f"Look at it: a face can be read from {height} height on, and with both eyes in the picture.")
+    if asked.get("start_s") is not None or asked.get("end_s") is not None:
+        said.append("It was read from --start to --end alone; without them it is read as a whole.")
+    return said
 
 
 def describe_annotation(annotation) -> list[RenderableType]:
@@ -88,8 +98,7 @@ def describe_annotation(annotation) -> list[RenderableType]:
         threshold = annotation.provenance["settings"]["score_threshold"]
         said.append(f"No expressions found (score threshold {threshold:g}).")
     else:
-        which = _no_face(annotation.provenance.get("faces"))
-        said.append(f"{which} was found in what was read, so no expressions.")
+        said += _no_face(annotation.provenance)
     if annotation.video.get("truncated_at_s") is not None:
         said.append(describe_damage(annotation.video["truncated_at_s"]))
     return said
