@@ -109,4 +109,4 @@ def _locked(lock: Path) -> int:
         os.close(handle)
 
 
-__all__ = ["file_sha256", "replacing"]
+__all__ = ["file_sha256", "replacing", "replacing_checkpoint"]

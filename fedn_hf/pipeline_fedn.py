@@ -29,6 +29,7 @@ from transformers.utils import logging
 from .configuration_fedn import FednConfig
 from .face_fedn import CropBatch, FaceCropper, check_faces
 from .face_nets_fedn import FACE_NETS
+from .files_fedn import replacing_checkpoint
 from .media_fedn import FednError, MediaError
 from .modeling_fedn import FednForFacialExpressionDetection
 from .passing_fedn import FacePiece, PassingFace, Undecided, join, own_frames
@@ -265,14 +266,14 @@ class FacialExpressionDetectionPipeline(ChunkPipeline):
         folder, config = Path(save_directory), self.model.config
         if folder.is_file():
             raise ValueError(f"save_directory must be a folder, got the file {folder}")
-        folder.mkdir(parents=True, exist_ok=True)
         impl = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
         before = vars(config).pop("custom_pipelines", None)
         config.custom_pipelines = {TASK: {"impl": impl, "pt": ["AutoModelForObjectDetection"], "type": "video"}}
         try:
-            custom_object_save(self, folder)
-            self.model.save_pretrained(folder, **kwargs)
-            self.video_processor.save_pretrained(folder)
+            with replacing_checkpoint(folder) as unfinished:
+                custom_object_save(self, unfinished)
+                self.model.save_pretrained(unfinished, **kwargs)
+                self.video_processor.save_pretrained(unfinished)
         finally:
             del config.custom_pipelines
             if before is not None:

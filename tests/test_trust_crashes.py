@@ -1,29 +1,46 @@
 """Writers that are killed, meet each other, or meet a disk that is full or read-only: what was there stays."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from pyarrow import parquet
+from transformers.utils import logging
 
-from fedn_hf import FednConfig, FednForFacialExpressionDetection, exporters
+from fedn_hf import FednConfig, FednForFacialExpressionDetection, ModelCard, exporters, load_pipeline
+from fedn_hf.archive import write_tables
+from fedn_hf.cli import app
 from fedn_hf.data.cache import FeatureCache, VideoFeatures
 from fedn_hf.files_fedn import replacing
 from fedn_hf.media_fedn import FednError
 from fedn_hf.overlay import render
 from fedn_hf.results_fedn import FednDetections
 from fedn_hf.training.checkpoints import Checkpoints, TrainingState
+from fedn_hf.training.detections import read_detections, write_detections
+from fedn_hf.training.inputs import Inputs
+from fedn_hf.training.loso import DETECTIONS
+from fedn_hf.training.report import REPORT, event_rows, expressions, report_on, truth_of, write_report
 from fedn_hf.video_io_fedn import VideoReader
-from tests import clips, results
+from tests import clips, results, training_sets
+from tests.test_archive import part_with
+from tests.test_training_cli import write as write_corpus
+from tests.test_training_loso import MODEL
 
+ROOT = Path(__file__).resolve().parents[1]
 FORK = multiprocessing.get_context("fork")
 # Whatever is done with files passes by here: places to be killed at.
 DEEDS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.rmdir", "shutil.rmtree"}
@@ -81,6 +98,96 @@ class Training:
         assert Checkpoints(self.folder, keep=1).resume(self.network, self.network, optimizer).step > 0
 
 
+class Report:
+    """What was found on two or three subjects, and the report on it."""
+
+    def __init__(self, folder):
+        self.folder, self.made = folder, {}
+        for version in (1, 2):
+            rows = training_sets.rows(version + 1)
+            found = [{**row, "score": 0.9} for row in event_rows(rows)]
+            chosen = {"macro": 0.5, "micro": 0.5}
+            self.made[version] = found, report_on(expressions(found), *truth_of(rows), thresholds=chosen)
+
+    def write(self, version):
+        found, report = self.made[version]
+        write_detections(found, self.folder / DETECTIONS)
+        write_report(report, self.folder)
+
+    def version(self):
+        report = json.loads((self.folder / REPORT).read_text())
+        assert report["validated_by_type"]["overall"]["events"] in (8, 12)
+        return len({row["subject"] for row in read_detections(self.folder / DETECTIONS)}) - 1
+
+
+class Tables:
+    """The tables of an archive with one or two videos."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, version):
+        write_tables([part_with(self.folder, **dict.fromkeys("ab"[:version], "done"))], self.folder)
+
+    def version(self):
+        counts = [parquet.read_table(self.folder / f"{name}.parquet").num_rows for name in ("videos", "expressions")]
+        assert set(counts) <= {1, 2}
+        return counts[0]
+
+
+class Card:
+    """The model card of a checkpoint with one or two names for what it finds."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.cards = [ModelCard.from_config(FednConfig(**SMALL, id2label=dict(enumerate("ab"[:n])))) for n in (1, 2)]
+
+    def write(self, version):
+        self.cards[version - 1].save(self.folder)
+
+    def version(self):
+        return 1 + [card.render() for card in self.cards].index((self.folder / "README.md").read_text("utf-8"))
+
+
+class Saved:
+    """A network and its names for emotions: those of one must not come together with what another has learnt."""
+
+    deeds = 40
+
+    def __init__(self, folder):
+        logging.disable_progress_bar()  # processes share its lock, also with one that is killed
+        self.path, self.networks = folder / "model", {}
+        for version in (1, 2):
+            config = FednConfig(**SMALL, id2label=dict(enumerate(str(version) * 7)))
+            self.networks[version] = FednForFacialExpressionDetection(config)
+            torch.nn.init.constant_(next(self.networks[version].parameters()), version)
+
+    def write(self, version):
+        Inputs(self.networks[version].config, None).save_model(self.networks[version], self.path)
+
+    def version(self):
+        if not (self.path / "config.json").exists():
+            return None
+        network = FednForFacialExpressionDetection.from_pretrained(self.path)
+        version = int(network.config.id2label[0])
+        assert (next(network.parameters()) == version).all()
+        return version
+
+
+class Whole(Saved):
+    """The same with the face networks and all code."""
+
+    deeds = 120
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.detect = load_pipeline(device="cpu")
+
+    def write(self, version):
+        self.detect.model = self.networks[version]
+        self.detect.save_pretrained(self.path)
+
+
 class Cache:
     """Entries of the feature cache; reading one that is not whole computes it again."""
 
@@ -117,7 +224,8 @@ class Overlay:
 
 
 WRITERS = {name: lambda folder, name=name: Annotations(folder, name) for name in exporters.FORMATS}
-WRITERS |= {"raw": Raw, "training": Training, "cache": Cache}
+WRITERS |= {"raw": Raw, "training": Training, "report": Report, "tables": Tables, "card": Card, "saved": Saved}
+WRITERS |= {"whole": Whole, "cache": Cache}
 
 
 def ended(work, before=lambda: None):
@@ -159,7 +267,7 @@ def check_kills(make, folder, kills, longest_s=0.03):
     writer.write(1)
     killed = 0
     for number in range(kills):
-        deed, seconds = chance.randrange(12), 0.0002 + chance.random() * longest_s
+        deed, seconds = chance.randrange(getattr(writer, "deeds", 12)), 0.0002 + chance.random() * longest_s
         killed += ended(lambda: writer.write(2), partial(at_deed, deed) if number % 2 else partial(after, seconds)) < 0
         assert writer.version() in (None, 1, 2)
         writer.write(1)
@@ -187,6 +295,118 @@ def test_killed_a_hundred_times(name, tmp_path):
 def test_killed_while_a_video_is_drawn_on(tmp_path):
     (tmp_path / "out").mkdir()
     assert check_kills(Overlay, tmp_path / "out", 40, longest_s=0.5) > 10
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """A recipe, and two corpora of features; the flags that name them, and those that name the second for testing."""
+    folder = tmp_path_factory.mktemp("corpora")
+    recipe = {"model": MODEL, "training": {**training_sets.QUICK, "learning_rate": 0.01}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "b").mkdir()
+    train = ["--config", folder / "recipe.yaml", "--fps", "30", *write_corpus(folder, training_sets.rows())]
+    test = write_corpus(folder / "b", training_sets.rows(3, seed=1))
+    (folder / "b" / "sheets").rename(folder / "b" / "others")
+    test[-1] = folder / "b" / "others"
+    return train, [str(word).replace("--", "--test-") for word in test]
+
+
+def check_command(words, folder, kills):
+    """Killed at random points, and again and again, the same command ends with the files of a run without all that."""
+    chance = random.Random(str(folder.name))
+    fedn = ["fedn", *map(str, words), "-o"]
+
+    def run(out):
+        sys.argv = [*fedn, str(out)]
+        app(sys.argv[1:], standalone_mode=False)
+
+    assert ended(partial(run, folder / "unbroken")) == 0
+    killed = 0
+    for number in range(kills):
+        point = partial(at_deed, chance.randrange(150)) if number % 2 else partial(after, 0.2 + 0.8 * chance.random())
+        killed += ended(partial(run, folder / "killed"), point) < 0
+        check_whole(folder / "killed")
+    assert ended(partial(run, folder / "killed")) == 0
+    # In the log stands how long steps took; of what was to be removed in the end something may be left.
+    without = re.compile(r"log\.jsonl|\.lock|.*\.partial\.lock|epoch-\d+\.parquet")
+    killed_files, files = (
+        {path: content for path, content in everything(folder / name).items() if not without.fullmatch(path.name)}
+        for name in ("killed", "unbroken")
+    )
+    assert killed_files == files and len(files) > 10
+    return killed
+
+
+def check_whole(folder):
+    """Nothing half done is among the files that have their names."""
+    for path in folder.rglob("*"):
+        if ".partial" in str(path) or ".unfinished" in str(path):
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text("utf-8"))
+        if path.suffix == ".parquet":
+            read_detections(path)
+        if path.name == "config.json":
+            FednForFacialExpressionDetection.from_pretrained(path.parent)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["train", "loso"])
+def test_training_that_is_killed_at_random_points_ends_as_if_it_had_not_been(command, kills, corpora, tmp_path):
+    train, test = corpora
+    words = [*train, *test, "--validation", "sheets/s3"] if command == "train" else [*train, "--epochs", "1"]
+    assert check_command([command, *words], tmp_path, kills) >= kills / 3
+
+
+def rest_of(group):
+    """How many processes of a group there are still."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, its = path.read_text().rpartition(")")[2].split()[:3]
+            count += int(its) == group and state != "Z"
+    return count
+
+
+@pytest.mark.slow
+def test_an_archive_that_is_killed_at_random_points_ends_as_if_it_had_not_been(tmp_path):
+    """The whole command; its workers and their sandboxes end with it."""
+    chance = random.Random(0)
+    (tmp_path / "videos").mkdir()
+    for number in range(8):
+        clips.make(tmp_path / "videos" / f"{number}.mp4", times=[n / 25 for n in range(25 + 25 * number)])
+    (tmp_path / "videos" / "faces.mp4").symlink_to(ROOT / "examples" / "media" / "synthetic.mp4")
+    code = "import sys; sys.argv[0] = 'fedn'; from fedn_hf.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "archive", tmp_path / "videos", "--workers", "2", "--save-raw", "-o"]
+
+    def start(name):
+        return subprocess.Popen([*command, tmp_path / name], cwd=ROOT, process_group=0)
+
+    begun = time.monotonic()
+    assert start("unbroken").wait() == 0
+    took_s, killed, kept = time.monotonic() - begun, 0, {}
+    for _ in range(6):
+        process = start("killed")
+        try:
+            process.wait(took_s * chance.uniform(0.1, 0.9))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        while rest_of(process.pid):
+            time.sleep(0.1)
+        for path in (tmp_path / "killed").glob("videos/*.json"):
+            assert exporters.read(path)
+        for path in (tmp_path / "killed").glob("videos/*.safetensors"):
+            FednDetections.load(path)
+        rows = {path: path.read_bytes() for path in (tmp_path / "killed").glob("rows/*/*.json")}
+        assert kept.items() <= rows.items()  # what is done is not done again
+        kept = rows
+    assert start("killed").wait() == 0 and killed > 1
+    assert everything(tmp_path / "killed" / "videos") == everything(tmp_path / "unbroken" / "videos")
+    for name, apart in (("expressions", []), ("videos", ["took_s", "ended", "archive"])):
+        tables = [parquet.read_table(tmp_path / out / f"{name}.parquet") for out in ("killed", "unbroken")]
+        assert tables[0].num_rows and tables[0].drop(apart).equals(tables[1].drop(apart))
+    assert not [path for path in (tmp_path / "killed").rglob("*") if ".partial" in path.name]
 
 
 def everything(folder):
@@ -285,7 +505,6 @@ sys.argv = ["fedn", "linger"]
 cli.main()
 """
     (tmp_path / "out").write_text("whole")
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert os.listdir(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "whole"

@@ -117,8 +117,7 @@ class Checkpoints:
         path = self.path(state.step)
         unfinished = path.with_name(path.name + _UNFINISHED)
         try:
-            for leftover in (self.folder / "checkpoints").glob(f"*{_UNFINISHED}"):
-                shutil.rmtree(leftover)
+            shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             _save(averaged.state_dict(), unfinished / "model.safetensors")
             _save(tensors, unfinished / "training.safetensors")
@@ -147,7 +146,8 @@ class Checkpoints:
         for path in set(self._complete()) - kept:
             removed = path.with_name(path.name + _UNFINISHED)  # half of one must not look like a checkpoint
             path.rename(removed)
-            shutil.rmtree(removed)
+        for leftover in (self.folder / "checkpoints").glob(f"*{_UNFINISHED}"):  # also of a process that was killed
+            shutil.rmtree(leftover)
 
     def resume(self, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
         """

@@ -23,7 +23,7 @@ from ..configuration_fedn import FednConfig
 from ..data.cache import FeatureCache, VideoFeatures, crops_of, features_of
 from ..data.folds import with_corpus
 from ..data.sequences import FednSequence, named_rows
-from ..files_fedn import replacing
+from ..files_fedn import replacing, replacing_checkpoint
 from ..modeling_fedn import FednForFacialExpressionDetection
 from ..video_processing_fedn import FednVideoProcessor
 from .reenactment import reenact
@@ -306,11 +306,12 @@ class Inputs:
 
     def save_model(self, model: FednForFacialExpressionDetection, folder: Path) -> None:
         """Write a network as `from_pretrained` and the pipeline take it, with what its inputs need."""
-        model.save_pretrained(folder)
-        if self.video_processor is not None:
-            self.video_processor.save_pretrained(folder)
-        if self.features is not None:
-            self.features.save(folder / "features.json")
+        with replacing_checkpoint(folder) as unfinished:
+            model.save_pretrained(unfinished)
+            if self.video_processor is not None:
+                self.video_processor.save_pretrained(unfinished)
+            if self.features is not None:
+                self.features.save(unfinished / "features.json")
 
 
 def class_weights(names: Sequence[str | None], classes: Sequence[str]) -> list[float]:
