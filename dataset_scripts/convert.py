@@ -363,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", required=True, choices=CORPORA)
     parser.add_argument("--input", required=True, help="the corpus as it was unpacked")
     parser.add_argument("--output", required=True, help="a new folder, or one of a conversion that was stopped")
-    parser.add_argument("--config", help="which copy or part: cropped, raw, selected, part_a, part_c")
+    parser.add_argument("--part", dest="config", help="of the corpus: cropped, raw, selected, part_a or part_c")
     parser.add_argument("--to", default="videofolder", choices=TARGETS)
     parser.add_argument("--encode", default="h264", choices=ENCODERS, help="ffv1 and copy are lossless")
     parser.add_argument("--size", type=int, help="pixels of the shorter side")

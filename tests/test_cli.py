@@ -153,11 +153,16 @@ def test_what_new_users_try(tmp_path, short, monkeypatch):
         "export gone -o a.csv": "gone: no such file or folder",
         "export empty -o a.csv": "the folder holds no files of expressions",
         "export found.json -o file --format csv": "cannot be the folder for results",
-        "render file gone.json -o a.mp4": "gone.json: cannot be read (No such file",
+        "render file gone.json -o a.mp4": "gone.json: no such file or folder",
         "render file found.json -o empty": "name such a file with -o",
         "render file file -o a.mp4": "file: no file of expressions; name a file of what was found",
         "detect file --truth empty": "empty: a folder; name a file of what was found",
-        "evaluate found.json gone.csv": "gone.csv: not a CSV file that can be read: No such file",
+        "evaluate found.json gone.csv": "gone.csv: no such file or folder",
+        "evaluate found.json found.json --video-list gone.csv": "gone.csv: no such file or folder",
+        "evaluate found.json found.json --mapping gone.yaml": "gone.yaml: not a mapping file",
+        "benchmark gone.mp4": "gone.mp4: no such file or folder",
+        "cache info --folder file": "file: a file; the cache is a folder, which --folder or FEDN_CACHE names",
+        "cache clear --folder file": "file: a file; the cache is a folder",
         "export found.json -o a.csv --mapping empty": "empty: not a mapping file that can be read: Is a dir",
         "report gone -o a.html": "gone: no such file or folder",
         "report empty -o a.html": "`fedn detect -o` writes them",
@@ -189,6 +194,22 @@ def test_what_new_users_try(tmp_path, short, monkeypatch):
         assert ran.exit_code in (1, 2) and isinstance(ran.exception, SystemExit), (words, ran.exception)
         assert ran.stderr.startswith("error: ") and said in ran.stderr and "Errno" not in ran.stderr, ran.stderr
     assert files_in(tmp_path) == before
+
+
+def test_one_fault_has_one_exit_code_in_every_command(tmp_path, monkeypatch):
+    """As `fedn --help` says: 1 for what is not there, before anything is done; 2 for a file that cannot be read."""
+    monkeypatch.chdir(tmp_path)
+    Path("bad.json").write_text("{")
+    Path("bad.mp4").write_text("no video")
+    Path("bad.raw.safetensors").write_text("no")
+    ExpressionAnnotation({"path": "a.mp4", "duration_s": 0.6}, []).write("good.json")
+    for words in ("export FILE.json -o a.csv", "export FILE.json -o out --format csv", "evaluate FILE.json good.json",
+                  "agreement good.json FILE.json", "report FILE.json -o a.html", "render bad.mp4 FILE.json -o a.mp4",
+                  "detect FILE.mp4", "detect bad.mp4 --truth FILE.json", "postprocess FILE.raw.safetensors",
+                  "benchmark FILE.mp4"):  # fmt: skip
+        for name, code in (("gone", 1), ("bad", 2)):
+            ran = fedn(*words.replace("FILE", name).split())
+            assert ran.exit_code == code and ran.stderr.startswith(f"error: {name}."), (words, name, ran.stderr)
 
 
 def test_version():

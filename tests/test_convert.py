@@ -164,7 +164,7 @@ def test_video_files_are_encoded_as_a_player_shows_them(tmp_path, encode):
 def command(source, output, *more):
     # Named like the command `fedn`, the package does not import its network.
     code = "import sys; sys.argv[0] = 'fedn'; from dataset_scripts.convert import main; main()"
-    given = [sys.executable, "-c", code, "--corpus", "casme_2", "--config", "raw"]
+    given = [sys.executable, "-c", code, "--corpus", "casme_2", "--part", "raw"]
     return [*given, "--input", str(source), "--output", str(output), "--encode", "ffv1", *more]
 
 
@@ -284,9 +284,9 @@ def test_a_folder_that_cannot_be_written_is_named(tree, tmp_path, capsys):
 
 def test_the_command_prints_the_log(tree, tmp_path, capsys):
     given = ["--corpus", "casme_2", "--input", str(tree("casme_2")), "--output", str(tmp_path / "out")]
-    assert convert.main([*given, "--config", "raw", "--rule", "offset_zero=drop"]) == 0
+    assert convert.main([*given, "--part", "raw", "--rule", "offset_zero=drop"]) == 0
     assert "     1  offset_zero -> drop: the offset is 0" in capsys.readouterr().out
-    assert convert.main([*given, "--config", "cropped"]) == 1
+    assert convert.main([*given, "--part", "cropped"]) == 1
     assert "was begun with other frames, rules" in capsys.readouterr().err
 
 

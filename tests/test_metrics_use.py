@@ -88,7 +88,7 @@ class TestCommands:
         assert done.exit_code == 0 and json.loads(done.stdout)["agreement"]["events"]["overall"]["f1"] == 0.5
 
     def test_exit_codes(self, files):
-        assert CliRunner().invoke(app, ["evaluate", files[0], "nowhere.csv"]).exit_code == 2
+        assert CliRunner().invoke(app, ["evaluate", files[0], "nowhere.csv"]).exit_code == 1
         assert CliRunner().invoke(app, ["evaluate", *files, "--protocol", "nice"]).exit_code == 1
         assert CliRunner().invoke(app, ["evaluate", *files, "--format", "xml"]).exit_code == 1
 

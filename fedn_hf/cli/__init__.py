@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from ..media_fedn import FednError
 from ..version import __version__
 from .app import review
 from .archive import archive
@@ -23,7 +24,7 @@ from .prepare import prepare
 from .render import render
 from .report import report
 from .synth import synth
-from .terminal import INTERRUPTED, WRONG_USE, UsageError, say_error
+from .terminal import INTERRUPTED, SOME_FAILED, WRONG_USE, UsageError, say_error
 from .train import loso, train
 
 # Click's own error for a wrong command line; where it lies depends on typer's version.
@@ -31,7 +32,7 @@ _ClickUsageError = typer.BadParameter.__base__
 
 
 class _Commands(TyperGroup):
-    """A wrong command line is one line and exit code 1, whoever finds the fault; 2 is for files that failed."""
+    """A wrong command line is one line and exit code 1, whoever finds the fault; 2 is for what failed on the way."""
 
     def make_context(self, *args, **kwargs):
         with _one_ending():
@@ -54,6 +55,9 @@ def _one_ending() -> Iterator[None]:
             command = error.ctx.command_path if error.ctx else "fedn"
             say_error(f"error: {message}\nsee {command} --help")
         raise typer.Exit(WRONG_USE) from None
+    except FednError as error:
+        say_error(f"error: {error}")
+        raise typer.Exit(SOME_FAILED) from None
     except KeyboardInterrupt:
         say_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -83,7 +87,8 @@ def _options(
       fedn detect interview.mp4
       fedn doctor
 
-    Exit codes: 0, all is well; 1, the command line is wrong; 2, some files failed; 130, interrupted.
+    Exit codes: 0, all is well; 1, the command line is wrong or names what is not there, and nothing was done; 2, a
+    file cannot be read or written, or something failed on the way; 130, interrupted.
     """
 
 

@@ -8,6 +8,7 @@ import typer
 
 from . import options
 from .detect import _load
+from .inputs import check_there
 from .terminal import UsageError, say, table
 from .written import check_file, remember
 
@@ -36,6 +37,7 @@ def benchmark(
     reading = options.reading_of("largest", start, end, None)
     if out is not None:
         check_file(out, overwrite)
+    check_there(Path(video))
 
     import torch
 
@@ -53,7 +55,7 @@ def benchmark(
             end_s=reading["end_s"],
             batch_size=batch_size or 1,
         )
-    except (FednError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     rows = table("stage", ">frames/s", ">ms per frame")
     for stage, fps in found["fps"].items():
@@ -72,9 +74,9 @@ def benchmark(
         try:
             with replacing(out) as unfinished:
                 unfinished.write_text(json.dumps({"video": video, **found}, indent=2) + "\n", encoding="utf-8")
-            remember([out])
         except OSError as error:
-            raise UsageError(f"{out} cannot be written ({error.strerror})") from error
+            raise FednError(f"{out}: cannot be written ({error.strerror})") from error
+        remember([out])
 
 
 __all__ = ["benchmark"]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .terminal import SOME_FAILED, say, say_error
+from .terminal import SOME_FAILED, UsageError, say, say_error
 
 Folder = Annotated[
     Path | None,
@@ -29,7 +29,9 @@ def info(folder: Folder = None) -> None:
     """
     from ..data.cache import FeatureCache
 
-    held = FeatureCache(folder).info()
+    cache = FeatureCache(folder)
+    _check(cache.folder)
+    held = cache.info()
     lines = [f"{held.folder}: {held.videos} videos, {held.frames} frames, {_size(held.size_bytes)}"]
     if held.unfinished_bytes:
         lines.append(f"{_size(held.unfinished_bytes)} of this are unfinished or damaged, to be written over")
@@ -47,12 +49,18 @@ def clear(folder: Folder = None) -> None:
     from ..data.cache import FeatureCache
 
     held = FeatureCache(folder)
+    _check(held.folder)
     size = held.info().size_bytes
     removed, busy = held.clear()
     say(f"{held.folder}: removed {removed} videos, {_size(size - held.info().size_bytes)}")
     if busy:
         say_error(f"error: {busy} videos are being computed at this moment, and stay; try again later")
         raise typer.Exit(SOME_FAILED)
+
+
+def _check(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: a file; the cache is a folder, which --folder or FEDN_CACHE names")
 
 
 def _size(size_bytes: int) -> str:

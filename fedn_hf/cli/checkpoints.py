@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error, show_download_bars_to_people
+from .terminal import UsageError, say, show_download_bars_to_people
 from .written import check_folder
 
 Repo = Annotated[str, typer.Argument(metavar="REPO", help='"name/of-model" on the Hub.', show_default=False)]
@@ -71,9 +71,8 @@ def _hub_errors() -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise UsageError(str(error)) from error
-    except (FednError, OSError) as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    except OSError as error:
+        raise FednError(str(error)) from error
 
 
 __all__ = ["pull", "push"]

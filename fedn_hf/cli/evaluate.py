@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error, table
+from .inputs import check_there
+from .terminal import UsageError, say, say_error, table
 
 
 class Format(StrEnum):
@@ -70,20 +71,14 @@ def evaluate(
       fedn evaluate raw.csv marked.csv --selection nested
       fedn evaluate results/ elan/ --mapping codes.yaml
     """
-    from ..media_fedn import FednError
-
     rules = _rules(protocol)
-    try:
-        codings, listed = _read([predictions, ground_truth], fps, mapping), _read_videos(videos, fps)
-        found, marked = codings.tables
-        found = _with_types(found, rules)
-        if selection is None:
-            results = _score(found, marked, rules, listed)
-        else:
-            results = _select(found, marked, rules, listed, selection.value)
-    except FednError as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    codings, listed = _read([predictions, ground_truth], fps, mapping), _read_videos(videos, fps)
+    found, marked = codings.tables
+    found = _with_types(found, rules)
+    if selection is None:
+        results = _score(found, marked, rules, listed)
+    else:
+        results = _select(found, marked, rules, listed, selection.value)
     _print({"protocol": rules, **results} if show_protocol else results, output)
 
 
@@ -112,18 +107,13 @@ def agreement(
       fedn agreement coder1.csv coder2.csv --video-list videos.csv
       fedn agreement coder.eaf results/interview.json --mapping codes.yaml
     """
-    from ..media_fedn import FednError
     from ..metrics import agreement as agree
 
     rules = _rules(protocol)
-    try:
-        codings = _read([first, second], fps, mapping)
-        tables = [_with_types(table, rules) for table in codings.tables]
-        listed = codings.videos if videos is None else _read_videos(videos, fps)
-        result = agree(*tables, rules, listed, bin_frames=bin_frames)
-    except FednError as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    codings = _read([first, second], fps, mapping)
+    tables = [_with_types(table, rules) for table in codings.tables]
+    listed = codings.videos if videos is None else _read_videos(videos, fps)
+    result = agree(*tables, rules, listed, bin_frames=bin_frames)
     _print({"agreement": result}, output)
 
 
@@ -139,10 +129,10 @@ def _rules(protocol: str):
 
 def _read(paths: list[Path], fps: float | None, mapping: Path | None):
     options.check_fps(fps)
-    from ..exporters.mapping import CodeMapping
+    check_there(*paths)
     from ..metrics import read_codings
 
-    codings = read_codings(paths, fps, None if mapping is None else CodeMapping.read(mapping))
+    codings = read_codings(paths, fps, options.mapping_of(mapping))
     for note in codings.notes:
         say_error(note)
     return codings
@@ -151,6 +141,7 @@ def _read(paths: list[Path], fps: float | None, mapping: Path | None):
 def _read_videos(path: Path | None, fps: float | None):
     from ..metrics import Videos
 
+    check_there(*([] if path is None else [path]))
     return None if path is None else Videos.from_csv(path, fps=fps)
 
 

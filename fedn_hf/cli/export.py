@@ -10,7 +10,7 @@ from ..media_fedn import FednError
 from . import options
 from .batch import Results, formats_of, go_through, is_file_name
 from .inputs import Item, find_annotations
-from .terminal import SOME_FAILED, UsageError, say, say_error
+from .terminal import UsageError, say
 from .written import check_file, remember
 
 
@@ -62,13 +62,7 @@ def export(
       fedn export results/ -o all.csv
       fedn export coder.eaf -o coder.json --mapping codes.yaml
     """
-    from ..exporters.mapping import CodeMapping
-
-    names = formats_of(formats)
-    try:
-        known = None if mapping is None else CodeMapping.read(mapping)
-    except FednError as error:
-        raise UsageError(str(error)) from None
+    names, known = formats_of(formats), options.mapping_of(mapping)
     items = find_annotations(sources)
     if not names and not out.is_dir() and is_file_name(out):
         _into_one_file(items, out, known, overwrite)
@@ -115,10 +109,9 @@ def _into_one_file(items: list[Item], out: Path, mapping, overwrite: bool) -> No
     go_through(items, work)
     try:
         write_many(annotations, out)
-        remember(files_of(out))
-    except (FednError, OSError) as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    except OSError as error:
+        raise FednError(f"{out}: cannot be written ({error.strerror})") from error
+    remember(files_of(out))
     say(f"written: {out}")
 
 

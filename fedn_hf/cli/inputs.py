@@ -63,6 +63,16 @@ def find_annotations(arguments: list[str]) -> list[Item]:
     return _named(_found(arguments, _annotations_in, "files of expressions"), stem_of)
 
 
+def check_there(*paths: Path) -> None:
+    """
+    Raises:
+        UsageError: one of these is not there.
+    """
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+
+
 def is_url(path: str) -> bool:
     """Whether it is a web address and no path."""
     return _URL.match(path) is not None
@@ -189,6 +199,7 @@ __all__ = [
     "RAW_SUFFIX",
     "VIDEO_SUFFIXES",
     "Item",
+    "check_there",
     "find_annotations",
     "find_raw",
     "find_videos",

@@ -199,6 +199,22 @@ def check_fps(fps: float | None) -> None:
         raise UsageError(f"--fps takes a positive number of frames per second, not {fps:g}")
 
 
+def mapping_of(path: Path | None):
+    """
+    The `CodeMapping` in a file.
+
+    Raises:
+        UsageError: no such file, or none of this kind.
+    """
+    from ..exporters.mapping import CodeMapping
+    from ..media_fedn import FednError
+
+    try:
+        return None if path is None else CodeMapping.read(path)
+    except FednError as error:
+        raise UsageError(str(error)) from None
+
+
 def check_names(settings: dict[str, Any], types: list[str], labels: list[str]) -> None:
     """
     Make sure that the network knows the types and labels that are asked for.
@@ -255,6 +271,7 @@ __all__ = [
     "Types",
     "check_fps",
     "check_names",
+    "mapping_of",
     "reading_of",
     "settings_of",
 ]

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ..media_fedn import FednError
 from . import options
+from .terminal import UsageError
 from .written import check_folder
 
 
@@ -73,8 +75,7 @@ def prepare(
                 **{name: value for name, value in facts.items() if value is not None},
             )
     except CorpusError as error:
-        errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from None
+        raise (FednError if source.exists() else UsageError)(str(error)) from error
     print(format_log(log))
 
 

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from . import options
 from .batch import go_through
-from .inputs import Item
+from .inputs import Item, check_there
 from .terminal import UsageError, describe_damage
 from .written import check_file, remember
 
@@ -40,17 +40,14 @@ def render(
       fedn render interview.mp4 results/interview.json -o to-share.mp4 --blur
     """
     from ..annotation import ExpressionAnnotation
-    from ..media_fedn import FednError
     from ..overlay import CONTAINERS
     from ..overlay import render as render_video
 
     if out.suffix.lower() not in CONTAINERS:
         raise UsageError(f"{out}: videos are written as {' or '.join(CONTAINERS)}; name such a file with -o")
     check_file(out, overwrite)
-    try:
-        known = ExpressionAnnotation.read(annotation)
-    except FednError as error:
-        raise UsageError(str(error)) from error
+    check_there(video, annotation)
+    known = ExpressionAnnotation.read(annotation)
 
     def work(item: Item, hook) -> list[RenderableType]:
         done = render_video(known, video, out, blur=blur, hook=hook)

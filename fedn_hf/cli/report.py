@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error
+from .terminal import UsageError, say
 from .written import check_file, remember
 
 
@@ -41,23 +41,16 @@ def report(
         raise UsageError(f"{out}: a report is an HTML page; name such a file with -o")
     check_file(out, overwrite)
     files = _files(annotations)
-    try:
-        known = [ExpressionAnnotation.read(file) for file in files]
-    except FednError as error:
-        raise UsageError(str(error)) from error
+    known = [ExpressionAnnotation.read(file) for file in files]
     places = []
     for file, annotation in zip(files, known, strict=True):
         try:
             places.append(None if no_faces else video_of(annotation, file.parent))
         except FednError:
             places.append(None)
-    try:
-        with ProgressHook() as hook:
-            write_report(known, out, videos=places, hook=hook)
-        remember([out])
-    except FednError as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    with ProgressHook() as hook:
+        write_report(known, out, videos=places, hook=hook)
+    remember([out])
     absent = sum(place is None for place in places)
     without = (
         f", {absent} without faces: the videos are not where the annotations say" if absent and not no_faces else ""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error
+from .terminal import UsageError, say
 from .written import check_file, check_folder, remember
 
 synth = typer.Typer(no_args_is_help=False, invoke_without_command=True)
@@ -54,22 +54,17 @@ def _synth(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..media_fedn import FednError
     from ..synthetic.render import Order, render
 
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    try:
-        order = Order(subjects, videos_per_subject, seconds, size, seed, fps, statistics, restless)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("rendering", total=len(order.names()))
-            render(
-                order, out, face_model=face_model, workers=workers,
-                progress=lambda done, total, name: bar.update(task, completed=done, description=name),
-            )  # fmt: skip
-    except FednError as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    order = Order(subjects, videos_per_subject, seconds, size, seed, fps, statistics, restless)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("rendering", total=len(order.names()))
+        render(
+            order, out, face_model=face_model, workers=workers,
+            progress=lambda done, total, name: bar.update(task, completed=done, description=name),
+        )  # fmt: skip
     say(f"{len(order.names())} videos of {subjects} people in {out}; look at {out / 'contact_sheets'}")
 
 
@@ -89,11 +84,10 @@ def face_model(
     check_file(out, overwrite)
     try:
         convert(checkout, out)
-        remember([out])
-        model = FaceModel.load(out)
     except FednError as error:
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+        raise (FednError if checkout.exists() else UsageError)(str(error)) from error
+    remember([out])
+    model = FaceModel.load(out)
     say(f"{out}: {len(model.vertices)} vertices, {len(model.shapes)} shapes, {len(model.identity)} identities")
 
 

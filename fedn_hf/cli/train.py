@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .terminal import SOME_FAILED, UsageError, say, say_error
+from .terminal import UsageError, say
 from .written import check_folder
 
 _CORPUS, _TEST, _HOW = "Corpus", "Another corpus to test on", "How to train"
@@ -341,9 +341,8 @@ def _run(work, threads: int | None) -> None:
     try:
         with ProgressHook() as hook:
             work(hook)
-    except (FednError, CorpusError, OSError) as error:  # of the system: no room, no leave, no such folder
-        say_error(f"error: {error}")
-        raise typer.Exit(SOME_FAILED) from None
+    except (CorpusError, OSError) as error:  # of the system: no room, no leave, no such folder
+        raise FednError(str(error)) from error
 
 
 __all__ = ["loso", "train"]

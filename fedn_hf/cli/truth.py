@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from ..media_fedn import FednError
-from .inputs import Item
+from .inputs import Item, check_there
 from .terminal import UsageError, clock, table
 
 
@@ -23,11 +23,12 @@ def read_truth(path: Path, items: list[Item]):
 
     if len(items) > 1:
         raise UsageError(f"--truth goes with one video, and here are {len(items)}; `fedn evaluate` scores many")
+    check_there(path)
     try:
         known = read(path)
     except FednError as error:
         # Options for what coders' names mean are not repeated here.
-        raise UsageError(str(error).replace("--mapping", "`fedn export --mapping` makes one for --truth")) from None
+        raise FednError(str(error).replace("--mapping", "`fedn export --mapping` makes one for --truth")) from None
     video = Path(items[0].source).stem
     mine = known if len(known) == 1 else [one for one in known if Path(one.video["path"]).stem == video]
     if len(mine) != 1:
