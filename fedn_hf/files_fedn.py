@@ -1,5 +1,6 @@
 """Files that are whole or not there: what is written takes its name only when all of it is on the disk."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,6 +12,8 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -34,8 +37,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with open(unfinished, "rb+") as file:
                 os.fsync(file.fileno())
             unfinished.replace(path)
-        except BaseException:
+        except BaseException as error:
             unfinished.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+                error.filename = str(path)  # which a full disk does not say
             raise
 
 

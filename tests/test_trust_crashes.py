@@ -20,6 +20,7 @@ import torch
 import yaml
 from pyarrow import parquet
 from transformers.utils import logging
+from typer.testing import CliRunner
 
 from fedn_hf import FednConfig, FednForFacialExpressionDetection, ModelCard, exporters, load_pipeline
 from fedn_hf.archive import write_tables
@@ -434,6 +435,27 @@ def test_on_a_full_disk_what_was_there_stays(name, tmp_path):
     after_it = everything(tmp_path)
     assert {path: after_it[path] for path in before} == before
     assert not [path for path in after_it.keys() - before.keys() if path.parts[0] != "checkpoints"]
+
+
+@pytest.mark.parametrize("command", ["report", "archive"])
+def test_a_command_says_in_a_line_that_the_disk_is_full(command, tmp_path):
+    results.truth().write(tmp_path / "a.json")
+    clips.make(tmp_path / "a.mp4", times=[n / 25 for n in range(10)])
+    words, out = {
+        "report": (["report", tmp_path / "a.json", "-o", tmp_path / "a.html", "--no-faces"], tmp_path / "a.html"),
+        "archive": (["archive", tmp_path / "a.mp4", "-o", tmp_path / "out"], tmp_path / "out" / "archive.json"),
+    }[command]
+    said = tmp_path / "said"
+    said.touch()
+
+    def work():
+        ran = CliRunner().invoke(app, [str(word) for word in words])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        said.write_text(f"{ran.exit_code} {ran.output}")
+
+    assert ended(work, partial(resource.setrlimit, resource.RLIMIT_FSIZE, (40, resource.RLIM_INFINITY))) == 0
+    assert said.read_text() == f"2 error: [Errno 27] File too large: '{out}'\n"
+    assert not out.exists()
 
 
 @pytest.mark.slow

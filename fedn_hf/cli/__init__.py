@@ -61,6 +61,11 @@ def _one_ending() -> Iterator[None]:
     except KeyboardInterrupt:
         say_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, which click knows
+        raise
+    except OSError as error:  # of the system: no room, no leave
+        say_error(f"error: {error}")
+        raise typer.Exit(SOME_FAILED) from None
 
 
 app = typer.Typer(
