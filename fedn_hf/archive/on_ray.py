@@ -88,7 +88,7 @@ def _connect(ray, workers: int | None) -> None:
         ray.init(
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **({} if address else here)
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of no kind of its own where a node starts too slowly
         where = f"of RAY_ADDRESS={address} cannot be used" if address else "on this machine does not start"
         raise FednError(f"the Ray cluster {where} ({_in_one_line(error)})") from error
 
