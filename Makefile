@@ -47,7 +47,7 @@ hashes: $(VENV)/installed
 # Mutated files for every reader, and writers that are killed: what SECURITY.md tells of. LONG=1 takes 10,000 files for
 # each reader, however long that takes.
 fuzz: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(if $(LONG),,--seconds 40)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(if $(LONG),,--seconds 25)
 
 chaos: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "slow or not slow" tests/test_trust_crashes.py tests/test_trust_sandbox.py

@@ -124,6 +124,28 @@ def test_a_label_sheet_with_a_cell_far_out_is_refused_before_room_is_made_for_it
         read_sheets(tmp_path / "far.xlsx")
 
 
+def _misnamed(data):
+    """The name of the last part is no UTF-8, and is said to be."""
+    at = data.rindex(b"PK\x01\x02")
+    return data[: at + 8] + struct.pack("<H", 0x800) + data[at + 10 : at + 46] + b"\xf9" + data[at + 47 :]
+
+
+def _scrambled(data):
+    """The packed content of the first part is none."""
+    at = 30 + sum(struct.unpack("<HH", data[26:30]))
+    return data[:at] + b"\xff" * 20 + data[at + 20 :]
+
+
+@pytest.mark.parametrize("damage", [_misnamed, _scrambled])
+def test_a_label_sheet_that_is_damaged_as_a_zip_is_refused(damage, tmp_path):
+    book = openpyxl.Workbook()
+    book.save(tmp_path / "a.xlsx")
+    assert read_sheets(tmp_path / "a.xlsx")
+    (tmp_path / "a.xlsx").write_bytes(damage((tmp_path / "a.xlsx").read_bytes()))
+    with pytest.raises(CorpusError, match=r"a\.xlsx: not a readable spreadsheet"):
+        read_sheets(tmp_path / "a.xlsx")
+
+
 def test_a_sheet_whose_parts_claim_gigabytes_is_refused(tmp_path):
     [seed, *_] = READERS["boris"].make(tmp_path)
     whole = seed.read_bytes()

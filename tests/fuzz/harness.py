@@ -10,6 +10,9 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from fedn_hf import MediaError
 
 from . import mutations, watch
@@ -55,6 +58,7 @@ def fuzz(name: str, inputs: int, seconds: float | None = None, keep: Path | None
     ends = time.monotonic() + (seconds or 1e9)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder).resolve()
+        torch.manual_seed(0), np.random.seed(0)
         seeds = reader.make(folder)
         contents = [seed.read_bytes() for seed in seeds]
         while at < stop and time.monotonic() < ends:
@@ -108,8 +112,6 @@ def _work(name: str, folder: Path, seeds, contents, first: int, stop: int, ends:
     import faulthandler
     import logging
     import warnings
-
-    import torch
 
     faulthandler.disable()  # what crashes is reported by the process that waits
     torch.set_num_threads(1)

@@ -131,7 +131,7 @@ def _read_raw(path: Path) -> None:
 def _make_sheet(builder) -> Callable[[Path], list[Path]]:
     def make(folder: Path) -> list[Path]:
         tree = getattr(corpora, builder.__module__.rpartition(".")[2])(folder / "corpus")
-        return [path for path in tree.rglob("*") if path.suffix in (".xlsx", ".csv", ".txt")]
+        return sorted(path for path in tree.rglob("*") if path.suffix in (".xlsx", ".csv", ".txt"))
 
     return make
 
@@ -236,7 +236,7 @@ def _make_cache(folder: Path) -> list[Path]:
         )
 
     FeatureCache(folder / "cache").get_or_compute(FACTS, compute)
-    return [path for path in (folder / "cache").rglob("*") if path.suffix in (".json", ".safetensors")]
+    return sorted(path for path in (folder / "cache").rglob("*") if path.suffix in (".json", ".safetensors"))
 
 
 def _read_cache(path: Path) -> None:
@@ -250,7 +250,7 @@ def _make_state(folder: Path) -> list[Path]:
     network = FednForFacialExpressionDetection(FednConfig(**SMALL))
     run = Checkpoints(folder / "run", keep=1)
     run.save(TrainingState(step=3), {f"model.{k}": v for k, v in network.state_dict().items()}, network)
-    return [path for path in run.path(3).iterdir() if path.name != "config.json"]
+    return sorted(path for path in run.path(3).iterdir() if path.name != "config.json")
 
 
 _network: list = []
@@ -318,7 +318,9 @@ READERS: dict[str, Reader] = {
     "manifest": Reader(_make_manifests, _read_manifest, _TEXT),
     "config": Reader(_make_config, _read_config, (mutations.of_json,), _CONFIG_ERRORS),
     "checkpoint": Reader(_make_checkpoint, _read_checkpoint, (mutations.of_json, *_TENSORS), share=0.1),
-    "checkpoint-check": Reader(_make_whole_checkpoint, _check_checkpoint, (mutations.of_json, mutations.of_bytes)),
+    "checkpoint-check": Reader(
+        _make_whole_checkpoint, _check_checkpoint, (mutations.of_json, mutations.of_bytes), share=0.1
+    ),
     "recipe": Reader(_make_recipes, _read_recipe, _TEXT),
     "cache": Reader(_make_cache, _read_cache, (mutations.of_json, mutations.of_bytes)),
     "training": Reader(_make_state, _read_state, (mutations.of_json, *_TENSORS)),
