@@ -75,6 +75,7 @@ def test_commands_ask_nobody_and_leave_no_frames(tmp_path):
     names = ["synthetic.csv", "synthetic.eaf", "synthetic.json", "synthetic.raw.safetensors"]
     again = ["again/synthetic.csv", "again/synthetic.json"]
     more = ["hidden.mp4", "report.html", "synthetic.TextGrid", "synthetic.provenance.json"]
+    more += [f"{folder}.fedn.sha256" for folder in ("", "found/", "again/")]  # what a command may replace later
     assert written == sorted([*(f"found/{name}" for name in names), *again, *more])
     for name in ("found/synthetic.json", "found/synthetic.raw.safetensors", "found/synthetic.eaf"):
         assert (places["out"] / name).stat().st_size < 20_000  # one second of numbers, and no picture
