@@ -14,6 +14,7 @@ The same in one line, without the list: `fedn agreement`.
 
 import argparse
 
+from fedn_hf import FednError
 from fedn_hf.exporters.mapping import CodeMapping
 from fedn_hf.metrics import Expressions, agreement, read_codings
 
@@ -56,4 +57,7 @@ def tell(who: str, table: Expressions, paired: set[int]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -13,7 +13,7 @@ import argparse
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, pipeline
 
 from dataset_scripts.labels import SCHEMES
-from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf import FednConfig, FednError, FednForFacialExpressionDetection, FednVideoProcessor
 
 
 def main() -> None:
@@ -52,4 +52,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -9,7 +9,7 @@ A line for each expression; in `found` the same for a spreadsheet (csv), for ELA
 import argparse
 from pathlib import Path
 
-from fedn_hf import ProgressHook, load_pipeline
+from fedn_hf import FednError, ProgressHook, load_pipeline
 
 
 def main() -> None:
@@ -46,4 +46,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,11 +1,9 @@
 """Fine-tune a checkpoint on a corpus of one's own, see whether that helped, and put it on the Hub.
 
-    fedn prepare folder_csv RECORDINGS corpus --scheme emotion_7
     python examples/finetune_and_push.py corpus -o tuned --push name/of-model      # of another one: --model CHECKPOINT
 
-The corpus is a folder that `fedn prepare` or `fedn synth` wrote. Validation people, its own or the last two by name,
-choose epoch and threshold; F1 (strict) is told of its test people, or else of those who validate, which flatters. With
-another scheme than the checkpoint's the layer that names emotions is learnt anew. OUT/checkpoint is what is pushed.
+The corpus is what `fedn prepare` (with --scheme emotion_7) or `fedn synth` wrote. Validation people, its own or the
+last two, choose epoch and threshold; F1 (strict) is told of its test people, or of those who validate, which flatters.
 """
 
 import argparse
@@ -14,7 +12,7 @@ import sys
 from pathlib import Path
 
 from dataset_scripts.labels import SCHEMES
-from fedn_hf import FednConfig, FednForFacialExpressionDetection, ProgressHook, __version__, load_pipeline
+from fedn_hf import FednConfig, FednError, FednForFacialExpressionDetection, ProgressHook, __version__, load_pipeline
 from fedn_hf.data.cache import FeatureCache
 from fedn_hf.hub import push_to_hub
 from fedn_hf.metrics import Expressions, spotting
@@ -78,7 +76,6 @@ def main() -> None:
 
 
 def parts_of(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows by what they are for."""
     people = sorted({row["subject_id"] for row in rows if row["split"] != "test"})
     chosen = {row["subject_id"] for row in rows if row["split"] == "validation"} or people[-2:]
     parts = {"trained on": [], "validated on": [], "tested on": []}
@@ -117,4 +114,7 @@ def use(corpus: str, role: str, rows: list[dict]) -> DatasetUse:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -57,4 +57,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -10,7 +10,7 @@ The first argument is what `dataset_scripts.features` reads, the second the fold
 import argparse
 from pathlib import Path
 
-from fedn_hf import ProgressHook
+from fedn_hf import FednError, ProgressHook
 from fedn_hf.training import Recipe, corpus_rows, run_folds, score_folds
 from fedn_hf.training.detections import read_detections
 from fedn_hf.training.report import missing_folds
@@ -50,4 +50,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

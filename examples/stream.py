@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 
-from fedn_hf import load_pipeline
+from fedn_hf import FednError, load_pipeline
 
 
 def main() -> None:
@@ -32,4 +32,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fedn_hf import FednConfig, FednForFacialExpressionDetection, ProgressHook
+from fedn_hf import FednConfig, FednError, FednForFacialExpressionDetection, ProgressHook
 from fedn_hf.data.folds import grouped_k_fold
 from fedn_hf.metrics import Expressions, spotting
 from fedn_hf.training import DetectionSettings, FeatureRecipe, FeatureSettings, TrainingSettings, corpus_rows, train
@@ -91,4 +91,7 @@ def table(rows: list[dict]) -> Expressions:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FednError as error:
+        raise SystemExit(f"error: {error}") from None

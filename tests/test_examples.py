@@ -85,6 +85,18 @@ def test_short_enough_to_be_read_and_says_what_it_does(name):
     assert f"    python examples/{name}.py " in f"    {told}" and "\n\n" in told
 
 
+@pytest.mark.parametrize("words", ["detect_video bad.mp4 -o out", "stream bad.mp4", "show_crops bad.mp4 -o a.png",
+                                   "compare_with_coder bad.json bad.json", "folder_to_spreadsheet . -o a.xlsx",
+                                   "finetune_and_push . -o out"])  # fmt: skip
+def test_what_cannot_be_read_is_said_in_a_line(example, words, tmp_path, monkeypatch):
+    """And not by a traceback, which says that the script is at fault."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("bad.mp4", "bad.json") if "bad" in words else ():
+        Path(name).write_text("no video")
+    with pytest.raises(SystemExit, match=r"^error: [^\n]+$"):
+        example(*words.split())
+
+
 def test_detect_video(example, interview, found, tmp_path):
     said = example("detect_video", interview[0], "-o", tmp_path)
     assert said.startswith(f"{len(found)} expressions; a face was seen for 5.0 s\n") and len(found)

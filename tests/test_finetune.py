@@ -14,7 +14,6 @@ from huggingface_hub import HfApi
 
 from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor, load_pipeline
 from fedn_hf.hub import check_checkpoint
-from fedn_hf.media_fedn import FednError
 from tests.clips import make
 from tests.hub_server import HubServer
 from tests.test_training_loso import MODEL
@@ -104,7 +103,7 @@ def test_other_emotions_begin_anew(corpus, checkpoint, tune, tmp_path):
     other = shutil.copytree(corpus, tmp_path / "other")
     table = other / "metadata.jsonl"
     table.write_text(table.read_text().replace('"surprise"', '"positive"'))
-    with pytest.raises(FednError, match="not converted with --scheme emotion_7"):
+    with pytest.raises(SystemExit, match="not converted with --scheme emotion_7"):
         tune(other, "--model", checkpoint)
     folder = tune(other, "--model", checkpoint, "--scheme", "objective_4")
     config = FednConfig.from_pretrained(folder)
@@ -116,11 +115,11 @@ def test_other_emotions_begin_anew(corpus, checkpoint, tune, tmp_path):
 
 
 def test_what_cannot_be_tuned(checkpoint, tune, tmp_path):
-    with pytest.raises(FednError, match="nothing: no converted corpus"):
+    with pytest.raises(SystemExit, match="nothing: no converted corpus"):
         tune(tmp_path / "nothing", "--model", checkpoint)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FednError, match="empty: no converted corpus"):
+    with pytest.raises(SystemExit, match="empty: no converted corpus"):
         tune(tmp_path / "empty", "--model", checkpoint)
-    with pytest.raises(FednError, match="no-such-network"):
+    with pytest.raises(SystemExit, match="no-such-network"):
         tune(tmp_path / "empty", "--model", tmp_path / "no-such-network")
     assert not (tmp_path / "tuned").exists()
