@@ -14,7 +14,7 @@ from typing import Any
 
 from .annotation import ExpressionAnnotation, ExpressionInterval
 from .files_fedn import replacing
-from .media_fedn import FednError
+from .media_fedn import FednError, install
 from .pictures import draw_overview, draw_timeline
 from .pictures.filmstrip import describe, strongest, which
 from .pictures.style import FAINT, GAP, INK, clock, need_matplotlib, plain, shortened, type_of, write_figure
@@ -96,7 +96,7 @@ def _template():
     try:
         import jinja2
     except ImportError as error:
-        raise FednError("reports are made with Jinja: pip install 'fedn_hf[viz]'") from error
+        raise FednError(f"reports are made with Jinja: {install('viz')}") from error
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,6 +1,8 @@
 """What every kind of video source shares: errors, limits, what is known of a video, and one frame of it."""
 
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -121,9 +123,24 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def install(extra: str) -> str:
+    """The line that installs an extra, to be copied: the `pip` of a shell is often that of another Python."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'fedn_hf[{extra}]'"
+
+
 def words(error: BaseException) -> str:
     """The short reason of an FFmpeg error."""
     return re.sub(r"^\[Errno \d+\] ", "", str(error)).split(":")[0] or type(error).__name__
 
 
-__all__ = ["DamagedError", "FednError", "Frame", "MediaError", "MediaLimits", "VideoInfo", "causes", "words"]
+__all__ = [
+    "DamagedError",
+    "FednError",
+    "Frame",
+    "MediaError",
+    "MediaLimits",
+    "VideoInfo",
+    "causes",
+    "install",
+    "words",
+]

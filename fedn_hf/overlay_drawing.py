@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from .annotation import ExpressionAnnotation, ExpressionInterval
-from .media_fedn import FednError
+from .media_fedn import FednError, install
 from .pictures.style import clock, font_file, need_matplotlib, plain, shortened, type_of, type_order
 from .pictures.timeline import gaps, seen_span
 
@@ -72,7 +72,7 @@ class Painter:
         try:
             import PIL  # noqa: F401
         except ImportError as error:
-            raise FednError("overlays are drawn with Pillow: pip install 'fedn_hf[viz]'") from error
+            raise FednError(f"overlays are drawn with Pillow: {install('viz')}") from error
         self.annotation, self.width, self.height = annotation, width, height
         self.unit = int(np.clip(min(width, height) / 26, 11, 44))  # height of text in pixels
         self.types = type_order(map(type_of, annotation)) or ["macro-expression"]

@@ -17,7 +17,7 @@ from ..annotation import ExpressionInterval
 from ..cli.inputs import VIDEO_SUFFIXES
 from ..exporters import FORMATS
 from ..html_report import _card, warnings_of
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 from ..pictures.style import clock
 from ..tracks import PARTS
 from .review import LOWEST_SCORE, Review
@@ -31,7 +31,7 @@ try:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 except ImportError as error:
-    raise FednError("the review app needs gradio: pip install 'fedn_hf[app]'") from error
+    raise FednError(f"the review app needs gradio: {install('app')}") from error
 
 _HERE = Path(__file__).parent
 _POLICY = (

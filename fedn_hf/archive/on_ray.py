@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 from .processes import usable_cpus
 from .videos import Video
 from .worker import Work
@@ -50,7 +50,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError as error:
-        raise FednError("the engine ray needs Ray Data: pip install 'fedn_hf[archive]'") from error
+        raise FednError(f"the engine ray needs Ray Data: {install('archive')}") from error
 
     _connect(ray, workers)
     try:

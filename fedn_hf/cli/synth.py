@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..media_fedn import install
 from . import options
 from .terminal import UsageError, say
 from .written import check_file, check_folder, remember
@@ -95,7 +96,7 @@ def _need_numba() -> None:
     try:
         import numba  # noqa: F401
     except ImportError:
-        raise UsageError("synthetic videos need numba: pip install 'fedn_hf[synthetic]'") from None
+        raise UsageError(f"synthetic videos need numba: {install('synthetic')}") from None
 
 
 __all__ = ["synth"]

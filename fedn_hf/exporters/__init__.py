@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files_fedn import replacing
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -55,7 +55,7 @@ class Format:
     def check(self) -> None:
         """Raise a `FednError` that names the extra if a package is missing for writing."""
         if self.needs is not None and importlib.util.find_spec(self.needs[0]) is None:
-            raise FednError(f"{self.name} needs {self.needs[0]}: pip install 'fedn_hf[{self.needs[1]}]'")
+            raise FednError(f"{self.name} needs {self.needs[0]}: {install(self.needs[1])}")
 
 
 FORMATS = {
@@ -122,8 +122,7 @@ def write_many(
     with_provenance: bool = True,
 ) -> None:
     """
-    Write annotations into one file: CSV, TSV and Parquet give one tidy table with the column `video`, JSONL a line for
-    each video.
+    Write annotations into one file: CSV, TSV and Parquet give one tidy table, JSONL a line for each video.
 
     Args:
         with_provenance: whether a format that has no place for provenance gets a file beside it.
@@ -151,7 +150,7 @@ def read(path: str | Path, mapping: "CodeMapping | None" = None) -> list["Expres
 
     Args:
         path: the file. Of what this package wrote, everything that the format holds comes back, times within a
-            millisecond.
+            millisecond, scores of CSV, TSV and BIDS to four digits.
         mapping: which tiers and codes of a coder mean what; see [`CodeMapping`]. What this package wrote is read
             without. How much it left out stands in `provenance["left_out"]`, by tier.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 from .marks import Mark, Span, annotation_of_marks, lanes, readable, span_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _openpyxl():
     try:
         import openpyxl
     except ImportError as error:
-        raise FednError("BORIS workbooks need openpyxl: pip install 'fedn_hf[export]'") from error
+        raise FednError(f"BORIS workbooks need openpyxl: {install('export')}") from error
     return openpyxl
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 from .marks import Mark, Tier, annotation_of_marks, readable, tiers_of
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def read_eaf(path: Path, mapping: "CodeMapping | None") -> list["ExpressionAnnot
     try:
         from defusedxml import ElementTree as SafeTree
     except ImportError as error:
-        raise FednError("ELAN files are read with defusedxml: pip install 'fedn_hf[export]'") from error
+        raise FednError(f"ELAN files are read with defusedxml: {install('export')}") from error
     root = SafeTree.parse(path, forbid_dtd=True).getroot()  # entities could name other files, or fill the memory
     if root.tag != "ANNOTATION_DOCUMENT":
         raise FednError(f"not an ELAN file: its root is <{root.tag[:80]}>")

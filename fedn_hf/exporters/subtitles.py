@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 from .marks import Mark, Span, Tier, annotation_of_marks, face_and_type, readable, tiers_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _cues():
     try:
         from webvtt import WebVTT
     except ImportError as error:
-        raise FednError("subtitles are read with webvtt-py: pip install 'fedn_hf[export]'") from error
+        raise FednError(f"subtitles are read with webvtt-py: {install('export')}") from error
     return WebVTT
 
 

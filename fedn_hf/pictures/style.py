@@ -11,7 +11,7 @@ from typing import Any
 
 from ..annotation import ExpressionInterval
 from ..files_fedn import replacing
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 
 SUFFIXES = (".png", ".svg")
 INK, FAINT, GAP = "#1a1a1a", "#767676", "#e4e4e4"
@@ -34,7 +34,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise FednError("pictures are drawn with matplotlib: pip install 'fedn_hf[viz]'") from error
+        raise FednError(f"pictures are drawn with matplotlib: {install('viz')}") from error
 
 
 def rules() -> Any:

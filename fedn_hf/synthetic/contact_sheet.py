@@ -7,7 +7,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ..media_fedn import FednError
+from ..media_fedn import FednError, install
 
 _TILE, _PAD, _TEXT, _BAR = 96, 6, 14, 30
 _COLUMNS = 12  # pictures beside each other: four expressions
@@ -32,7 +32,7 @@ def draw_contact_sheet(videos: Mapping[str, Path], truths: Mapping[str, dict[str
     try:
         from PIL import Image
     except ImportError as error:
-        raise FednError("contact sheets are drawn with Pillow: pip install 'fedn_hf[synthetic]'") from error
+        raise FednError(f"contact sheets are drawn with Pillow: {install('synthetic')}") from error
     strips = [_video_strip(name, videos[name], truths[name]) for name in videos]
     sheet = Image.new("RGB", (_COLUMNS * _TILE + 2 * _PAD, sum(strip.height for strip in strips)), "white")
     top = 0
