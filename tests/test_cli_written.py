@@ -37,12 +37,14 @@ def test_what_is_not_as_fedn_wrote_it_is_kept(name, found):
     for _ in range(2):  # its own file it replaces
         assert fedn(*export).exit_code == 0
     for file in files_of(Path("out") / f"a{FORMATS[name].suffix}"):
-        content = file.read_bytes()
-        file.write_bytes(content + b" ")
+        edited = file.read_bytes() + b" "
+        file.write_bytes(edited)
         ran = fedn(*export)
         assert ran.exit_code == 2 and f"{file} has been changed since fedn wrote it" in ran.stderr
-        assert "--overwrite" in ran.stderr and file.read_bytes() == content + b" "
-        assert fedn(*export, "--overwrite").exit_code == 0 and file.read_bytes() == content
+        assert "--overwrite" in ran.stderr and file.read_bytes() == edited
+        assert fedn(*export, "--overwrite").exit_code == 0
+        content = file.read_bytes()  # some formats hold the second in which they were written
+        assert content != edited
         Path("out", LEDGER).unlink()
         ran = fedn("export", "other/a.json", *export[2:])
         assert ran.exit_code == 2 and f"{file.parent / 'a'}" in ran.stderr and "not from fedn" in ran.stderr

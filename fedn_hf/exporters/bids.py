@@ -9,7 +9,7 @@ from ..files_fedn import replacing
 from ..media_fedn import FednError
 from ..version import __version__
 from .marks import annotation_of, readable
-from .tables import guarded, number_of, unguarded, whole_of
+from .tables import guarded, number_of, shown, unguarded, whole_of
 
 if TYPE_CHECKING:
     from ..annotation import ExpressionAnnotation
@@ -40,8 +40,9 @@ def write_bids(annotation: "ExpressionAnnotation", path: Path, target: Path) -> 
         writer.writerow(_COLUMNS)
         for event in annotation:
             label, kind = (None if text is None else guarded(readable(text)) for text in (event.label, event.type))
-            # 0.3 - 0.1 is no number that people want to see.
-            cells = [event.onset_s, round(event.duration_s, 9), label, kind, event.apex_s, event.score, event.face_id]
+            onset_s, apex_s, offset_s = (shown("_s", time) for time in (event.onset_s, event.apex_s, event.offset_s))
+            lasts_s = round(offset_s - onset_s, 3)
+            cells = [onset_s, lasts_s, label, kind, apex_s, shown("score", event.score), event.face_id]
             cells += [event.onset_frame, event.apex_frame, event.offset_frame]
             writer.writerow(_NOTHING if cell is None else cell for cell in cells)
     columns: dict[str, Any] = {name: dict(meaning) for name, meaning in _COLUMNS.items()}

@@ -1,5 +1,7 @@
 """Tables, a row for each expression: CSV and TSV for spreadsheets and statistics, Parquet for data frames.
 
+CSV and TSV are read by people: times are to the millisecond and scores to four digits. Parquet and JSON are exact.
+
 Spreadsheets run a cell that begins with =, +, -, @, a tab or a carriage return as a formula, wherever the text came
 from. Such texts are written with an apostrophe before them, which the reader takes away again.
 """
@@ -86,6 +88,13 @@ def is_ours(header: Sequence[str]) -> bool:
 read_tsv = read_csv
 
 
+def shown(name: str, value: Any) -> Any:
+    """A cell for people, of the column of this name: sixteen digits say no more than three or four."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 3 if name.endswith("_s") else 4)
+
+
 def _write_text(annotations: Sequence["ExpressionAnnotation"], path: Path, delimiter: str) -> None:
     header = _header(annotations)
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -93,7 +102,8 @@ def _write_text(annotations: Sequence["ExpressionAnnotation"], path: Path, delim
         writer.writerow(map(guarded, header))
         for annotation in annotations:
             for event in annotation:
-                writer.writerow([guarded(value) for value in _cells(annotation, event, header)])
+                cells = zip(header, _cells(annotation, event, header), strict=True)
+                writer.writerow([guarded(shown(name, value)) for name, value in cells])
 
 
 def guarded(value: Any) -> Any:
@@ -107,17 +117,16 @@ def unguarded(text: str) -> str:
 
 
 def _header(annotations: Sequence["ExpressionAnnotation"]) -> list[str]:
-    """Columns of a table; one of several videos says whose an expression is."""
+    """Columns of a table, the same for one video and for many."""
     labels = [label for annotation in annotations for label in annotation.labels]
     scored = dict.fromkeys(label for annotation in annotations for event in annotation for label in event.label_scores)
     columns = [f"{_SCORE}{label}" for label in dict.fromkeys([*labels, *scored]) if label in scored]
-    return [*(["video"] if len(annotations) > 1 else []), *_FIELDS, *columns]
+    return ["video", *_FIELDS, *columns]
 
 
 def _cells(annotation: "ExpressionAnnotation", event: "ExpressionInterval", header: Sequence[str]) -> list[Any]:
-    first = [annotation.video["path"]] if header[0] == "video" else []
-    scores = [event.label_scores.get(name[len(_SCORE) :]) for name in header[len(first) + len(_FIELDS) :]]
-    return [*first, *(getattr(event, name) for name in _FIELDS), *scores]
+    scores = [event.label_scores.get(name[len(_SCORE) :]) for name in header[1 + len(_FIELDS) :]]
+    return [annotation.video["path"], *(getattr(event, name) for name in _FIELDS), *scores]
 
 
 def _encoding(path: Path) -> str:
@@ -134,13 +143,13 @@ def _is_decimal(text: str) -> bool:
 
 
 def write_parquet(annotations: Sequence["ExpressionAnnotation"], path: Path, target: Path) -> None:
-    """A column `video`, those of CSV, and all that is no row in the file's metadata."""
+    """The columns of CSV, and all that is no row in the file's metadata."""
     import pyarrow as pa
     from pyarrow import parquet
 
     from . import facts_of
 
-    header = ["video", *(name for name in _header(annotations) if name != "video")]
+    header = _header(annotations)
     rows = [_cells(annotation, event, header) for annotation in annotations for event in annotation]
     kinds = {name: pa.string() for name in ("video", "label", "type")}
     kinds |= {name: pa.int64() for name in header if name.endswith("_frame") or name == "face_id"}
@@ -224,10 +233,10 @@ def _annotations_of(
             raise FednError(f"row {number}: {error}") from error
         if fields is not None:
             events.setdefault(fields.pop("video", None), []).append(fields)
-    if None in events and len(beside) == 1:
-        return [annotation_of(path, events[None], next(iter(beside.values())))]
+    if len(beside) == 1 and len(events) <= 1:
+        return [annotation_of(path, next(iter(events.values()), []), next(iter(beside.values())))]
     # A video in which nothing was found has no row; the file beside the table knows it.
-    videos = dict.fromkeys([*beside, *events])
+    videos = dict.fromkeys([*beside, *events]) or [None]
     return [annotation_of(path, events.get(video, []), beside.get(video), video) for video in videos]
 
 
@@ -321,6 +330,7 @@ __all__ = [
     "read_parquet",
     "read_rows",
     "read_tsv",
+    "shown",
     "unguarded",
     "whole_of",
     "write_csv",
