@@ -224,6 +224,7 @@ def video_rows(
             "checkpoint to go on from (checkpoint), or set model.freeze_backbone=false to train it"
         )
     processor = processor_of(model.config)
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would tell a server that somebody reads a folder of videos
     try:
         splits = load_dataset("videofolder", data_dir=str(folder))
     except (FileNotFoundError, datasets.exceptions.DatasetsError) as error:
