@@ -5,7 +5,9 @@ settings. Frames are continuous and half-open as in `loss_fedn`: frame `i` cover
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -318,6 +320,49 @@ def _merge(frames: torch.Tensor, seconds: torch.Tensor, scores: torch.Tensor, ty
     return torch.tensor(leaders, dtype=torch.long), torch.tensor(extents, dtype=frames.dtype).reshape(-1, 2)
 
 
+def _check_spotted(proposals: FednProposals, times: torch.Tensor | None) -> None:
+    """Raise a `ValueError` for what no intervals can be found in."""
+    if proposals.confidence is None:
+        raise ValueError(
+            "a recognition network finds no intervals: pass its proposals as `recognition`, got them alone"
+        )
+    if proposals.type_logits is None:
+        raise ValueError("proposals with confidence need type_logits, one for each expression type, got none")
+    if times is not None and len(times) != int(proposals.num_frames):
+        raise ValueError(f"times must have one entry for each of the {proposals.num_frames} frames, got {len(times)}")
+
+
+def _described(
+    proposals: FednProposals,
+    recognition: FednProposals | None,
+    chosen: torch.Tensor,
+    frames: torch.Tensor,
+    scores: torch.Tensor,
+    types: torch.Tensor,
+    seconds: Callable[[torch.Tensor], torch.Tensor],
+) -> FednIntervals:
+    """Intervals with their apexes, their times and their labels; `chosen` are the proposals that they are made of."""
+    label_scores = None
+    if recognition is not None:
+        label_scores = _sigmoid(match_labels(frames, recognition)).float()
+    elif proposals.logits is not None:
+        label_scores = _sigmoid(proposals.logits[chosen]).float()
+    apex = _apex_frames(frames, proposals.intensity)
+    start_s, apex_s, end_s = seconds(torch.stack((frames[:, 0], apex, frames[:, 1])))
+    return FednIntervals(
+        start_s=start_s,
+        apex_s=apex_s,
+        end_s=end_s,
+        frames=frames,
+        apex_frames=apex,
+        score=scores,
+        type=types,
+        type_scores=_sigmoid(proposals.type_logits[chosen]).float(),  # type: ignore[index]  # which is checked
+        label=None if label_scores is None else label_scores.argmax(-1),
+        label_scores=label_scores,
+    )
+
+
 def find_intervals(
     proposals: FednProposals,
     *,
@@ -377,17 +422,10 @@ def find_intervals(
     ([1.0], [2.0], [0])
     ```
     """
-    if proposals.confidence is None:
-        raise ValueError(
-            "a recognition network finds no intervals: pass its proposals as `recognition`, got them alone"
-        )
-    if proposals.type_logits is None:
-        raise ValueError("proposals with confidence need type_logits, one for each expression type, got none")
-    num_frames = int(proposals.num_frames)
-    if times is not None and len(times) != num_frames:
-        raise ValueError(f"times must have one entry for each of the {num_frames} frames, got {len(times)}")
-    frames = proposals.boundaries.clamp(0, num_frames)
-    duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
+    _check_spotted(proposals, times)
+    seconds = partial(frames_to_seconds, fps=fps, times=times)
+    frames = proposals.boundaries.clamp(0, int(proposals.num_frames))
+    duration = seconds(frames).diff(dim=-1)[:, 0]
     longest = duration.new_tensor([float("inf"), micro_max_s])
     by_type = type_scores(proposals) * (duration[:, None] <= longest)
     if not all_types:
@@ -406,33 +444,14 @@ def find_intervals(
         # Only what is apart is joined; of intervals of a type that overlap the surest stays.
         apart = suppress(frames, scores * (torch.arange(2)[:, None] == types), "hard", iou_threshold=0.0).amax(0) > 0
         chosen, frames, scores, types = chosen[apart], frames[apart], scores[apart], types[apart]
-        leaders, frames = _merge(frames, frames_to_seconds(frames, fps, times), scores, types, merge_gap_s)
-        duration = frames_to_seconds(frames, fps, times).diff(dim=-1)[:, 0]
+        leaders, frames = _merge(frames, seconds(frames), scores, types, merge_gap_s)
+        duration = seconds(frames).diff(dim=-1)[:, 0]
         fits = (duration >= min_duration_s) & (duration <= max_duration_s)
         leaders, frames = leaders[fits], frames[fits]
         chosen, scores, types = chosen[leaders], scores[leaders], types[leaders]
 
     order = frames[:, 0].argsort(stable=True)
-    chosen, frames, scores, types = chosen[order], frames[order], scores[order], types[order]
-    label_scores = None
-    if recognition is not None:
-        label_scores = _sigmoid(match_labels(frames, recognition)).float()
-    elif proposals.logits is not None:
-        label_scores = _sigmoid(proposals.logits[chosen]).float()
-    apex = _apex_frames(frames, proposals.intensity)
-    start_s, apex_s, end_s = frames_to_seconds(torch.stack((frames[:, 0], apex, frames[:, 1])), fps, times)
-    return FednIntervals(
-        start_s=start_s,
-        apex_s=apex_s,
-        end_s=end_s,
-        frames=frames,
-        apex_frames=apex,
-        score=scores,
-        type=types,
-        type_scores=_sigmoid(proposals.type_logits[chosen]).float(),
-        label=None if label_scores is None else label_scores.argmax(-1),
-        label_scores=label_scores,
-    )
+    return _described(proposals, recognition, chosen[order], frames[order], scores[order], types[order], seconds)
 
 
 def without_doubles(found: FednIntervals, iou_threshold: float = 0.5) -> FednIntervals:

@@ -70,8 +70,8 @@ def detect(
     reading = options.reading_of(faces, start, end, fps)
     settings = options.settings_of(score_threshold, types, labels, min_duration, max_duration)
     items = find_videos(videos, allow_url)
+    reading |= {"allow_url": allow_url, "batch_size": batch_size or 1}
     _check_fps(items, fps)
-    reading["allow_url"] = allow_url
     if skip_existing and out is None:
         raise UsageError("--skip-existing goes with -o, the folder for results; name one")
     if revision is not None and model is None:
@@ -80,15 +80,12 @@ def detect(
     if follow:
         _check_follow(items, {"-o": out, "--truth": truth, "--sandbox": sandbox})
         with _detector(model, revision, device, threads, sandbox, settings) as detect_in:
-            _follow(detect_in.func, items[0], {**reading, **settings, "batch_size": batch_size or 1})
+            _follow(detect_in.func, items[0], {**reading, **settings})
         return
     results = Results.of(out, formats, save_raw, overwrite)
     detector = _detector(model, revision, device, threads, sandbox, settings)
     if model is None:
-        from ..pipeline_fedn import DEFAULT_NAME
-
-        say(f"Detector: {DEFAULT_NAME} {__version__}, which comes with the package; --model takes another.")
-    reading["batch_size"] = batch_size or 1
+        _say_which()
 
     def work(item: Item, hook) -> list:
         source = source_of(item.source)
@@ -104,6 +101,12 @@ def detect(
 
     with detector as detect_in:
         go_through(items, work, results)
+
+
+def _say_which() -> None:
+    from ..pipeline_fedn import DEFAULT_NAME
+
+    say(f"Detector: {DEFAULT_NAME} {__version__}, which comes with the package; --model takes another.")
 
 
 def postprocess(
