@@ -88,10 +88,13 @@ class FolderCsv(CorpusBuilder):
             except UnicodeDecodeError as error:
                 raise CorpusError(f"{path}: {error}; save the table as CSV in UTF-8") from error
             rows = csv.DictReader(lines, delimiter=max(",;\t", key=lines[0].count) if lines else ",")
-            if set(_NEEDED) <= set(rows.fieldnames or ()):
-                found = True
-                self._check_columns(path, set(rows.fieldnames))
-                events += [self._event(row, f"{path}, line {rows.line_num}") for row in rows]
+            try:
+                if set(_NEEDED) <= set(rows.fieldnames or ()):
+                    found = True
+                    self._check_columns(path, set(rows.fieldnames))
+                    events += [self._event(row, f"{path}, line {rows.line_num}") for row in rows]
+            except csv.Error as error:
+                raise CorpusError(f"{path}, line {rows.line_num + 1}: {error}; save the table as CSV again") from error
         if found and not any(events):
             raise CorpusError(f"{self.config.data_dir}: the table has no expressions, not even one")
         return [event for event in events if event]

@@ -10,9 +10,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from dataset_scripts.corpus import CorpusError, read_sheets
+from dataset_scripts.folder_csv import FolderCsv
 from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection, exporters
 from fedn_hf.archive import read_manifest
 from fedn_hf.results_fedn import FednDetections
+from tests import corpora
 from tests.fuzz.harness import fuzz, show
 from tests.fuzz.readers import READERS
 
@@ -144,6 +146,15 @@ def test_a_label_sheet_that_is_damaged_as_a_zip_is_refused(damage, tmp_path):
     (tmp_path / "a.xlsx").write_bytes(damage((tmp_path / "a.xlsx").read_bytes()))
     with pytest.raises(CorpusError, match=r"a\.xlsx: not a readable spreadsheet"):
         read_sheets(tmp_path / "a.xlsx")
+
+
+def test_a_table_with_a_cell_without_end_is_refused(tmp_path):
+    builder = FolderCsv(data_dir=str(corpora.folder_csv(tmp_path)), cache_dir=str(tmp_path), fps=25.0)
+    assert builder.sheet_events()
+    with open(tmp_path / "events.csv", "a") as file:
+        file.write(f"\n{'x' * 200_000};1;2;3;micro;;anna")
+    with pytest.raises(CorpusError, match=r"events\.csv, line 4: field larger than field limit"):
+        builder.sheet_events()
 
 
 def test_a_sheet_whose_parts_claim_gigabytes_is_refused(tmp_path):
