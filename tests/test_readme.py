@@ -1,4 +1,5 @@
-"""What README says works: its Python and its commands are run, in their order, where its files are as it names them.
+"""What README says works: its Python and its commands are run, in their order, where its files are as it names them;
+and then those of the pages that say more.
 
 Python is every fenced block; commands are the indented lines, and what stands in backticks and begins with fedn, make,
 python or pip. They run in a folder of a user who has one short recording and its coding. A command that is neither run
@@ -34,7 +35,14 @@ from tests.test_finetune import corpus  # noqa: F401  a fixture
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "README.md",
+    "dataset_scripts/README.md",
+    "fedn_hf/synthetic/README.md",
+    "docs/steady_crops.md",
+    "docs/network.md",
+)
+README = "\n\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 PROGRAMS = ("fedn", "make", "python", "pip")
 # How a command begins -> why it is not run here.
 NOT_RUN = {
@@ -45,6 +53,8 @@ NOT_RUN = {
     "python -m dataset_scripts.push": "the tests' Hub has no datasets; tests/test_convert.py",
     "fedn synth face-model": "needs the public face model; tests/test_synthetic_scene.py",
     "fedn archive": "a process for each core; tests/test_archive.py",
+    "fedn train": "takes a corpus, and long; tests/test_training_cli.py",
+    "fedn loso": "takes a corpus, and long; tests/test_training_cli.py",
     "fedn app": "serves until it is stopped; tests/test_app_page.py",
 }
 # What would take long is made small: README's words -> those that are run.
@@ -211,6 +221,13 @@ def test_everything_in_it_works(place, monkeypatch):
             failed.append(f"{text}\n    {type(error).__name__}: {error}")
     assert not failed, "\n".join(failed)
     assert any(comment.startswith("{") for comment in check_comment.done), "an event as README shows it was not found"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    places = [(ROOT / page).parent / link.partition("#")[0] for link in links if "://" not in link]
+    assert [place for place in places if not place.exists()] == []
 
 
 def test_what_is_wrong_in_it_is_noticed(tmp_path, monkeypatch):
