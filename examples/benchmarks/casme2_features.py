@@ -38,6 +38,7 @@ VARIANTS = {
     "no segment attention": {"model.use_segment_attention": False},
     "no sliding-window attention": {"model.use_sliding_window_attention": False},
     "flow alone": {"features.leak": None},
+    "emotions weigh a tenth": {"model.label_loss_weight": 0.1},
     "paper": {
         "model": {"backbone_config": None},
         "training.learning_rate": 1e-4,
