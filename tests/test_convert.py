@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import typer
 import yaml
 from datasets import Dataset, load_dataset
 from typer.testing import CliRunner
@@ -28,7 +27,7 @@ from dataset_scripts.encode import _decoded_images, decoded
 from dataset_scripts.push import LicenceError, push
 from dataset_scripts.push import main as push_command
 from dataset_scripts.quirks import CorpusError
-from fedn_hf.cli.prepare import prepare as fedn_prepare
+from fedn_hf.cli import app
 from tests import corpora
 from tests.clips import STEADY, make, read
 
@@ -396,17 +395,24 @@ def test_no_corpus_is_downloaded(tmp_path):
 
 
 def test_fedn_prepare(tree, tmp_path):
-    app = typer.Typer()
-    app.command()(fedn_prepare)
-    given = ["casme_2", str(tree("casme_2")), str(tmp_path / "out"), "--part", "raw", "--rule", "offset_zero=drop"]
+    given = [
+        "prepare",
+        "casme_2",
+        str(tree("casme_2")),
+        str(tmp_path / "out"),
+        "--part",
+        "raw",
+        "--rule",
+        "offset_zero=drop",
+    ]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "1  offset_zero -> drop" in done.output
     given = ["folder_csv", str(tree("folder_csv")), str(tmp_path / "own"), "--fps", "25", "--first-frame", "1"]
-    assert CliRunner().invoke(app, given).exit_code == 0
+    assert CliRunner().invoke(app, ["prepare", *given]).exit_code == 0
     rows = [json.loads(line) for line in (tmp_path / "own/metadata.jsonl").read_text().splitlines()]
     assert [row["events"][0]["onset"] for row in rows] == [1, 0] and rows[0]["fps"] == 25
-    given = ["casme_3", str(tree("casme_3")), str(tmp_path / "v1"), "--sheet-version", "v1"]
+    given = ["prepare", "casme_3", str(tree("casme_3")), str(tmp_path / "v1"), "--sheet-version", "v1"]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0 and "1  version_missing -> other" in done.output
-    done = CliRunner().invoke(app, ["casme_2", str(tmp_path / "none"), str(tmp_path / "other")])
+    done = CliRunner().invoke(app, ["prepare", "casme_2", str(tmp_path / "none"), str(tmp_path / "other")])
     assert done.exit_code == 1 and "sign the licence agreement" in done.output
