@@ -60,6 +60,8 @@ def test_a_test_that_would_not_be_one_is_refused(tmp_path):
         train_one(CORPUS, small.LABELS, recipe, tmp_path, tested=CORPUS[5:])
     with pytest.raises(TrainingError, match="set num_validation to 1 or more"):
         train_one(CORPUS, small.LABELS, RECIPE, tmp_path, tested=other_corpus())
+    with pytest.raises(TrainingError, match="two subjects or more, as intervals are drawn from them, got b/s0 alone"):
+        train_one(CORPUS, small.LABELS, recipe, tmp_path, tested=other_corpus(1))
     fewer = [{**row, "features": row["features"][:, :3]} for row in other_corpus()]
     with pytest.raises(TrainingError, match="as many numbers per frame as those that trained, 4, got 3"):
         train_one(CORPUS, small.LABELS, recipe, tmp_path, tested=fewer)

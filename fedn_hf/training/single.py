@@ -172,6 +172,11 @@ def _check_tested(
     subjects = [sorted({row["subject_id"] for row in part}) for part in (trained, tested)]
     fold = Fold("of another corpus", tuple(subjects[0]), tuple(sorted(validation)), tuple(subjects[1]))
     fold.rows([row["subject_id"] for row in kept], [row["video_id"] for row in kept])
+    if len(fold.test) < 2:
+        raise TrainingError(
+            "a corpus to test on needs two subjects or more, as intervals are drawn from them, got "
+            f"{fold.test[0]} alone"
+        )
 
 
 def _reported(
