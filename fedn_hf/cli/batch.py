@@ -111,8 +111,8 @@ class Results:
                     write_many([annotation], path, with_provenance=self._needs_provenance())
             except Exception as error:
                 raise FednError(f"{path} cannot be written ({_reason(error)})") from error
-        if self.remembers:
-            remember(file for path in self.paths(item) for file in files_of(path))
+            if self.remembers:  # at once: what a killed command has not noted it does not know again
+                remember(files_of(path))
 
 
 def formats_of(given: list[str] | None) -> list[str]:

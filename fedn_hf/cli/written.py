@@ -7,6 +7,7 @@ but with --overwrite.
 
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..files_fedn import file_sha256
@@ -70,7 +71,10 @@ def check_replaceable(paths: Iterable[Path]) -> None:
 def remember(paths: Iterable[Path]) -> None:
     """Note that these have just been written by a command. Who cannot note it must ask with --overwrite later."""
     for path in filter(Path.is_file, paths):
-        with open(path.with_name(LEDGER), "a", encoding="utf-8", errors="surrogateescape") as ledger:
+        with (
+            suppress(OSError),
+            open(path.with_name(LEDGER), "a", encoding="utf-8", errors="surrogateescape") as ledger,
+        ):
             ledger.write(f"{file_sha256(path)}  {path.name}\n")
 
 
