@@ -334,13 +334,13 @@ def test_the_command_writes_and_says_so(clip, known, tmp_path):
     ran = CliRunner().invoke(app, ["render", str(clip), str(tmp_path / "a.json"), "-o", str(out), "--blur"])
     assert ran.exit_code == 0, ran.output
     assert f"{out}: {FRAMES} frames. Sound is copied." in ran.output and "voices are not" in ran.output
-    for arguments, reason in (
-        ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "a.avi")], "name such a file"),
-        ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "no" / "a.mp4")], "no such folder"),
-        ([str(clip), str(clip), "-o", str(out)], "no file of expressions"),
+    for arguments, code, reason in (
+        ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "a.avi")], 1, "name such a file"),
+        ([str(clip), str(tmp_path / "a.json"), "-o", str(tmp_path / "no" / "a.mp4")], 1, "no such folder"),
+        ([str(clip), str(clip), "-o", str(out)], 2, "no file of expressions"),
     ):
         ran = CliRunner().invoke(app, ["render", *arguments])
-        assert (ran.exit_code, reason in ran.output) == (1, True), ran.output
+        assert (ran.exit_code, reason in ran.output) == (code, True), ran.output
 
 
 def test_ctrl_c_stops_and_leaves_nothing(known, tmp_path):

@@ -156,7 +156,7 @@ def test_an_annotation_survives_json_and_csv(detections, tmp_path):
     annotation.write(tmp_path / "a.csv")
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0] == (
-        "label,score,type,onset_s,apex_s,offset_s,onset_frame,apex_frame,offset_frame,face_id,"
+        "video,label,score,type,onset_s,apex_s,offset_s,onset_frame,apex_frame,offset_frame,face_id,"
         "score_happiness,score_anger"
     )
     assert len(lines) == 4
