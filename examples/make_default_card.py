@@ -2,7 +2,8 @@
 
     python examples/make_default_card.py fedn_hf/weights/default
 
-Figures come from examples/benchmarks/results/synthetic.json and real_clips.json, and from what the training logged.
+Figures come from synthetic_default.json and real_clips.json in examples/benchmarks/results, and from what the training
+logged.
 """
 
 import argparse
