@@ -272,7 +272,7 @@ def _check_cells(path: Path) -> None:
                 raise CorpusError(f"{path}: an ods or xlsb under another name; save it as xlsx")
             if not part.filename.endswith(".xml"):
                 continue
-            cells = re.findall(rb"""\br\s*=\s*["']([A-Za-z]{1,9})?(\d{1,12})["']""", archive.read(part))
+            cells = re.findall(rb"""\br\s*=\s*["']([A-Za-z]*)(\d+)["']""", archive.read(part))
             rows = max((int(row) for _, row in cells), default=0)
             columns = max((_column(letters) for letters, _ in cells), default=0)
             if rows * columns > _MAX_CELLS:

@@ -112,7 +112,7 @@ def test_wild_values_are_refused_by_name(text):
         FednForFacialExpressionDetection(FednConfig.from_dict({**FednConfig().to_dict(), "label2id": None, **changes}))
 
 
-@pytest.mark.parametrize("cell", ["XFD1048576", "B999999999"])
+@pytest.mark.parametrize("cell", ["XFD1048576", "B999999999", "A1000000000000000000"])
 def test_a_label_sheet_with_a_cell_far_out_is_refused_before_room_is_made_for_it(cell, tmp_path):
     """The library that reads it would ask for hundreds of gigabytes and end the process."""
     book = openpyxl.Workbook()
