@@ -9,9 +9,12 @@ import base64
 import html
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from ..annotation import ExpressionInterval
 from ..cli.inputs import VIDEO_SUFFIXES
@@ -30,9 +33,11 @@ try:
     import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
     raise FednError(f"the review app needs gradio: {install('app')}") from error
 
+_Values = tuple[Any, ...]  # of components, one for each that a step of the page may change
 _HERE = Path(__file__).parent
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; "
@@ -138,7 +143,7 @@ class Page:
             with gr.Row():
                 self.now = [gr.Button(f"{part} = now", size="sm", elem_classes="now", min_width=90) for part in PARTS]
         with gr.Row(elem_id="steps"):
-            small = {"size": "md", "min_width": 40}
+            small: dict[str, Any] = {"size": "md", "min_width": 40}
             self.save = gr.Button("Save", variant="primary", elem_id="save", **small)
             self.add = gr.Button("New", elem_id="add", **small)
             self.delete = gr.Button("Delete", elem_id="delete", **small)
@@ -163,8 +168,8 @@ class Page:
         self.key = gr.Textbox(elem_id="key", container=False)
 
     def _wire(self) -> None:
-        quick = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-        slow = {"show_progress_on": [self.status], "api_visibility": "private"}
+        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        slow: dict[str, Any] = {"show_progress_on": [self.status], "api_visibility": "private"}
         latest = {**quick, "trigger_mode": "always_last"}
         ready = [self.status, self.find, self.review]
         self.file.upload(self._take_sent, [self.file], ready, **quick)
@@ -205,26 +210,29 @@ class Page:
 
     # --- what happens ---
 
-    def _take_sent(self, path: str | None, request: gr.Request):
+    def _session(self, request: gr.Request) -> Session:
+        return self.desk.of(request.session_hash or "")  # whoever asks without a page has none
+
+    def _take_sent(self, path: str | None, request: gr.Request) -> _Values:
         return self._take(path, request, is_sent=True)
 
-    def _take_listed(self, path: str, request: gr.Request):
+    def _take_listed(self, path: str, request: gr.Request) -> _Values:
         # The page may be asked for anything; only what was named when the app was started is opened.
         return self._take(path if path in self.desk.videos else None, request, is_sent=False)
 
-    def _take(self, path: str | None, request: gr.Request, is_sent: bool):
+    def _take(self, path: str | None, request: gr.Request, is_sent: bool) -> _Values:
         hidden = gr.Column(visible=False)
         if path is None:
             return _said("Choose a video."), gr.Button(interactive=False), hidden
-        session = self.desk.of(request.session_hash)
+        session = self._session(request)
         try:
             session.take(path, is_sent)
         except FednError as error:
             return _said(str(error), bad=True), gr.Button(interactive=False), hidden
         return _said(f"{session.name} is here. Now let its expressions be found."), gr.Button(interactive=True), hidden
 
-    def _find(self, faces: str, request: gr.Request, progress: gr.Progress = gr.Progress()):  # noqa: B008
-        session = self.desk.of(request.session_hash)
+    def _find(self, faces: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> _Values:  # noqa: B008
+        session = self._session(request)
         nothing = (gr.skip(),) * (len(self.shown) + 4)
 
         def told(done: int, total: int | None) -> None:
@@ -237,30 +245,30 @@ class Page:
             return gr.skip(), _said("Stopped."), *nothing[2:]
         except (FednError, ValueError) as error:
             return gr.skip(), _said(str(error), bad=True), *nothing[2:]
-        types = session.review.raw.types
-        lowest = [gr.Slider(value=session.review.lowest_of(kind), label=f"{kind}: score from") for kind in types]
+        review = session.reviewed()
+        lowest = [gr.Slider(value=review.lowest_of(kind), label=f"{kind}: score from") for kind in review.raw.types]
         return *self._show(session), *lowest, gr.Slider(value=0), gr.Accordion(open=False)
 
     def _stop(self, request: gr.Request) -> None:
-        self.desk.of(request.session_hash).is_stopped = True
+        self._session(request).is_stopped = True
 
-    def _copy(self, request: gr.Request, progress: gr.Progress = gr.Progress()):  # noqa: B008
-        session = self.desk.of(request.session_hash)
+    def _copy(self, request: gr.Request, progress: gr.Progress = gr.Progress()) -> _Values:  # noqa: B008
+        session = self._session(request)
         try:
             self.desk.copy(session, lambda done, total: progress((done, total), desc="Making a copy", unit="frames"))
         except FednError as error:
             return gr.skip(), _said(str(error), bad=True)
         return self._scene(session), gr.skip()
 
-    def _pick(self, request: gr.Request, event: gr.EventData):
-        session = self.desk.of(request.session_hash)
+    def _pick(self, request: gr.Request, event: gr.EventData) -> _Values:
+        session = self._session(request)
         # Several may be on their way at once, and the first to be sent need not be the first to come.
         if session.review is not None and event.key in session.review.events and event.count > session.count:
             session.chosen, session.count = event.key, event.count
         return self._form(session)
 
-    def _picture(self, request: gr.Request):
-        session = self.desk.of(request.session_hash)
+    def _picture(self, request: gr.Request) -> Any:
+        session = self._session(request)
         event = session.review.events.get(session.chosen) if session.review and session.chosen else None
         if event is None:
             return _strip(None)
@@ -271,8 +279,8 @@ class Page:
             shown = _strip(event, words=str(error))
         return shown if session.chosen == key else gr.skip()  # somebody has gone on meanwhile
 
-    def _threshold(self, first: float, second: float, shortest_s: float, request: gr.Request):
-        if self.desk.of(request.session_hash).review is None:  # sliders that are being set up
+    def _threshold(self, first: float, second: float, shortest_s: float, request: gr.Request) -> _Values:
+        if self._session(request).review is None:  # sliders that are being set up
             return (gr.skip(),) * len(self.shown)
         return self._change(
             request,
@@ -281,16 +289,19 @@ class Page:
             ),
         )
 
-    def _save(self, key, kind, label, onset_s, apex_s, offset_s, face_id, request: gr.Request):
+    def _save(
+        self, key: str, kind: str | None, label: str | None, onset_s: float | None, apex_s: float | None,
+        offset_s: float | None, face_id: int | None, request: gr.Request,
+    ) -> _Values:  # fmt: skip
         form = {"type": kind, "label": label or None, "onset_s": onset_s, "apex_s": apex_s, "offset_s": offset_s}
         form |= {"face_id": int(face_id or 0)}
         return self._change(request, lambda review: review.correct(key, **_meant(review.events.get(key), form)))
 
-    def _delete(self, key: str, request: gr.Request):
+    def _delete(self, key: str, request: gr.Request) -> _Values:
         return self._change(request, lambda review: review.delete(key))
 
-    def _add(self, now_s: float, request: gr.Request):
-        session = self.desk.of(request.session_hash)
+    def _add(self, now_s: float, request: gr.Request) -> _Values:
+        session = self._session(request)
 
         def added(review: Review) -> Review:
             onset_s = min(now_s, review.duration_s - 0.5)
@@ -299,15 +310,15 @@ class Page:
 
         return self._change(request, added)
 
-    def _undo(self, request: gr.Request):
+    def _undo(self, request: gr.Request) -> _Values:
         return self._change(request, Review.undo)
 
-    def _redo(self, request: gr.Request):
+    def _redo(self, request: gr.Request) -> _Values:
         return self._change(request, Review.redo)
 
-    def _change(self, request: gr.Request, step):
+    def _change(self, request: gr.Request, step: Callable[[Review], Review]) -> _Values:
         """Take a step of the review, and show what there is then; or say why it cannot be taken."""
-        session = self.desk.of(request.session_hash)
+        session = self._session(request)
         try:
             session.review = step(session.reviewed())
         except FednError as error:
@@ -318,17 +329,17 @@ class Page:
 
     def _download(self, format: str, request: gr.Request) -> str:
         try:
-            path = written(self.desk.of(request.session_hash), format)
+            path = written(self._session(request), format)
         except FednError as error:
             raise gr.Error(html.escape(_sentence(str(error))), print_exception=False) from error
         return _address(path)
 
     def _leave(self, request: gr.Request) -> None:
-        self.desk.leave(request.session_hash)
+        self.desk.leave(request.session_hash or "")
 
     # --- what is shown ---
 
-    def _show(self, session: Session):
+    def _show(self, session: Session) -> _Values:
         """Values of `self.shown`."""
         review = session.reviewed()
         undo, redo = (gr.Button(interactive=bool(steps)) for steps in (review.past, review.future))
@@ -344,7 +355,7 @@ class Page:
             *self._form(session),
         )
 
-    def _form(self, session: Session):
+    def _form(self, session: Session) -> _Values:
         """Values of the fields that stand for the chosen event, and its key."""
         event = session.review.events.get(session.chosen) if session.review and session.chosen else None
         if session.review is None or event is None:
@@ -368,7 +379,7 @@ class Page:
             seen.setdefault(event.face_id, [])
         curves = review.curves()
         return {
-            "video": _address(session.copy or session.video),
+            "video": _address(session.copy or session.watched()),
             "is_copy": session.copy is not None,
             "is_changed": any(review.counts().values()),
             "duration_s": review.duration_s,
@@ -428,11 +439,11 @@ class Page:
 class _Policy:
     """Tells browsers to fetch nothing from anywhere else, and to tell nobody where they come from."""
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp):
         self.app = app
 
-    async def __call__(self, scope, receive, send):
-        async def told(message):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", []), (b"content-security-policy", _POLICY.encode()),
@@ -443,7 +454,7 @@ class _Policy:
         await self.app(scope, receive, told)
 
 
-def _switched(is_idle: bool):
+def _switched(is_idle: bool) -> Callable[[], _Values]:
     """What "Find" and "Stop" are while nothing, or something, is being done."""
     return lambda: (gr.Button(interactive=is_idle), gr.Button(visible=not is_idle))
 
@@ -493,14 +504,14 @@ def _summary(session: Session) -> str:
     return _said(said) + (f'<div class="said">{worries}</div>' if worries else "")
 
 
-def _strip(event, tiles: dict | None = None, words: str = "") -> str:
+def _strip(event: ExpressionInterval | None, tiles: dict | None = None, words: str = "") -> str:
     """The face at onset, apex and offset; each leads there."""
     if event is None:
         return '<div class="strip"><p>Choose an expression on the timeline or in the table.</p></div>'
     cells = []
     for part in PARTS:
         time_s = getattr(event, f"{part}_s")
-        picture = tiles and tiles.get(part)
+        picture = tiles.get(part) if tiles else None
         seen = f'<img src="{_jpeg(picture)}" alt="">' if picture is not None else '<span class="gone">not seen</span>'
         if time_s is None:
             cells.append(f'<button type="button" disabled><span class="gone">no {part}</span>{part}</button>')
@@ -518,7 +529,7 @@ def _strip(event, tiles: dict | None = None, words: str = "") -> str:
     return f'<div class="strip"><p class="head">{html.escape(_sentence(about))}</p>{"".join(cells)}{more}</div>'
 
 
-def _jpeg(picture) -> str:
+def _jpeg(picture: np.ndarray) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -198,20 +198,17 @@ class Review:
         settings = {"score_threshold": min(lowest.values()), "score_thresholds": lowest}
         settings |= {"min_duration_s": self.min_duration_s} if self.min_duration_s else {}
         provenance = {**self.base.provenance, "settings": settings}
-        if changed := [edit for edit in self.edits.values() if edit.kind != "nothing"]:
+        if any(self.counts().values()):
+            pairs = [(edit.was, edit.now) for edit in self.edits.values()]
             provenance["corrected_by_hand"] = {
-                "added": [_plain(edit.now) for edit in changed if edit.kind == "added"],
-                "corrected": [
-                    {"was": _plain(edit.was), "now": _plain(edit.now)} for edit in changed if edit.kind == "corrected"
-                ],
-                "deleted": [_plain(edit.was) for edit in changed if edit.kind == "deleted"],
+                "added": [_plain(now) for was, now in pairs if was is None and now is not None],
+                "corrected": [{"was": _plain(was), "now": _plain(now)} for was, now in pairs if was and now],
+                "deleted": [_plain(was) for was, now in pairs if was is not None and now is None],
             }
         events = list(self.events.values())
-        names = {
-            "labels": list(dict.fromkeys([*self.base.labels, *(e.label for e in events if e.label is not None)])),
-            "types": list(dict.fromkeys([*self.base.types, *(e.type for e in events if e.type is not None)])),
-        }
-        return replace(self.base, intervals=events, provenance=provenance, **names)
+        labels = dict.fromkeys([*self.base.labels, *(e.label for e in events if e.label is not None)])
+        types = dict.fromkeys([*self.base.types, *(e.type for e in events if e.type is not None)])
+        return replace(self.base, intervals=events, provenance=provenance, labels=list(labels), types=list(types))
 
     def truth(self) -> ExpressionAnnotation:
         """The same as a person's coding, which has no scores: what `fedn evaluate` compares with."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 from .. import exporters
@@ -22,6 +23,7 @@ from ..annotation import ExpressionAnnotation, ExpressionInterval
 from ..files_fedn import replacing
 from ..html_report import write_report
 from ..media_fedn import FednError, MediaError
+from ..results_fedn import FednDetections
 from ..sandbox import Sandbox
 from .review import Review
 
@@ -105,6 +107,17 @@ class Session:
         if is_sent:
             self.sent.append(path)
 
+    def watched(self) -> Path:
+        """
+        The video.
+
+        Raises:
+            `FednError`: none has been chosen yet.
+        """
+        if self.video is None:
+            raise FednError("choose a video first")
+        return self.video
+
     def close(self) -> None:
         """Remove everything that the visitor has sent and that was made of it."""
         self.is_stopped = True
@@ -150,14 +163,15 @@ class Desk:
         is_sandboxed: bool = True,
         limits: AppLimits | None = None,
     ):
-        wish = {"revision": revision, "device": device, "threads": threads}
-        self._open = partial(Sandbox if is_sandboxed else _Unboxed, model, **wish)
+        wish: dict[str, Any] = {"revision": revision, "device": device, "threads": threads}
+        self._open: Callable[[], Sandbox | _Unboxed] = partial(Sandbox if is_sandboxed else _Unboxed, model, **wish)
         self.limits = limits or AppLimits()
         self.videos = videos or []
         self.sessions: dict[str, Session] = {}
         self._busy = threading.Lock()
         self._spare = threading.Lock()
-        self.detector, self.viewer = self._open(), None
+        self.detector = self._open()
+        self.viewer: Sandbox | _Unboxed | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="fedn_app_"))  # only its owner may look into it
         for name in ("sent", "sessions"):
             (self.folder / name).mkdir()
@@ -191,14 +205,11 @@ class Desk:
         Raises:
             `FednError`: the video cannot be read, or `Stopped`.
         """
-        if session.video is None:
-            raise FednError("choose a video first")
+        video = session.watched()
         session.is_stopped = False
         try:
             with self._busy:
-                raw = self.detector(
-                    session.video, faces=faces, end_s=self.limits.video_s, hook=_stoppable(session, hook)
-                )
+                raw = self.detector(video, faces=faces, end_s=self.limits.video_s, hook=_stoppable(session, hook))
         except MediaError as error:
             raise FednError(f"{session.name}: {error.reason}") from error
         path = session.source or session.name  # where the file lies here is of no use to anybody
@@ -231,10 +242,10 @@ class Desk:
         is_free = self._busy.acquire(blocking=False)
         try:
             if is_free:
-                return self.detector.crops(session.video, known, CROP_PX)[0]
+                return self.detector.crops(session.watched(), known, CROP_PX)[0]
             with self._spare:
                 self.viewer = self.viewer or self._open()
-            return self.viewer.crops(session.video, known, CROP_PX)[0]
+            return self.viewer.crops(session.watched(), known, CROP_PX)[0]
         except MediaError as error:
             raise FednError(f"no pictures of it: {error.reason}") from error
         finally:
@@ -252,7 +263,7 @@ class Desk:
         target = session.folder / "copy.mp4"
         reader = self._open()
         try:
-            reader.copy(session.video, target, hook=_stoppable(session, hook))
+            reader.copy(session.watched(), target, hook=_stoppable(session, hook))
         except MediaError as error:
             raise FednError(f"{session.name}: {error.reason}") from error
         finally:
@@ -261,7 +272,9 @@ class Desk:
 
 
 def _stoppable(session: Session, hook: Callable) -> Callable:
-    def told(step, artifact, file=None, total=None, completed=None):
+    def told(
+        step: str, artifact: object, file: str | None = None, total: int | None = None, completed: int | None = None
+    ) -> None:
         if session.is_stopped:
             raise Stopped("stopped")
         if completed is not None:
@@ -309,7 +322,7 @@ class _Unboxed:
 
         self._detect = load_quietly(model, revision=revision, device=device, threads=threads)
 
-    def __call__(self, path: Path, **reading):
+    def __call__(self, path: Path, **reading: Any) -> FednDetections:
         return self._detect(str(path), return_raw=True, **reading)
 
     def crops(self, path: Path, annotation: ExpressionAnnotation, image_size: int) -> list[dict]:
