@@ -69,8 +69,12 @@ def main() -> None:
         )
     print(f"best epoch {result.best_epoch}, validation F1 {result.best_score:.4f}, {result.seconds:.0f} s")
 
-    # 4. The threshold comes from the validation subjects, the number from the test subjects.
-    model = FednForFacialExpressionDetection.from_pretrained(arguments.run / "best").eval()
+    test(arguments.run / "best", sequences, parts)
+
+
+def test(checkpoint: Path, sequences: dict[str, list], parts: dict[str, list[dict]]) -> None:
+    """4. The threshold comes from the validation subjects, the number from the test subjects."""
+    model = FednForFacialExpressionDetection.from_pretrained(checkpoint).eval()
     found, marked = {}, {}
     for part in ("validation", "test"):
         found[part] = table(raw_detections(model, sequences[part], DetectionSettings()))

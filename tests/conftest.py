@@ -9,11 +9,15 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from transformers import pipeline
 
+from fedn_hf import FednConfig, FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf.pipeline_fedn import TASK
 from tests.clips import CLIPS, make
 from tests.hub_server import HubServer
 
 DATA = Path(__file__).resolve().parent / "data"
+DEMO = Path(__file__).resolve().parents[1] / "fedn_hf" / "assets" / "demo.mp4"
 SHARED = Path(os.environ.get("FEDN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 # Marks on transformers' own tests, see test_transformers_suite.py.
@@ -62,6 +66,28 @@ def clip(tmp_path_factory):
     """`clip(name)` is the path of that clip of `tests.clips.CLIPS`, made when first asked for."""
     folder = tmp_path_factory.mktemp("clips")
     return functools.cache(lambda name: str(make(folder / name, **CLIPS[name])))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with a small network that has learned nothing."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    model = FednForFacialExpressionDetection(FednConfig.preset("compact"))
+    pipeline(TASK, model=model, video_processor=FednVideoProcessor()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory):
+    """The first half second of the bundled clip."""
+    path = tmp_path_factory.mktemp("short") / "short.mp4"
+    with av.open(str(DEMO)) as source:
+        frames = [
+            frame.to_ndarray(format="rgb24") for _, frame in zip(range(15), source.decode(video=0), strict=False)
+        ]
+    size = frames[0].shape[1::-1]
+    return make(path, times=[n / 25 for n in range(15)], size=size, picture=lambda number, *size: frames[number])
 
 
 @pytest.fixture

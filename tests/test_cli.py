@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -11,25 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-import torch
 import typer
-from transformers import pipeline
 from typer.testing import CliRunner
 
 import fedn_hf.hub
-from fedn_hf import ExpressionAnnotation, FednConfig, FednError, FednForFacialExpressionDetection, FednVideoProcessor
+from fedn_hf import ExpressionAnnotation, FednError
 from fedn_hf.cli import app
 from fedn_hf.cli.inputs import find_videos
 from fedn_hf.cli.terminal import clock
 from fedn_hf.cli.written import LEDGER
 from fedn_hf.exporters import FORMATS
 from fedn_hf.hub import CheckpointError
-from fedn_hf.loading import load_pipeline
-from fedn_hf.pipeline_fedn import TASK
-from tests.clips import make
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "fedn_hf" / "assets" / "demo.mp4"
@@ -52,27 +45,6 @@ def fedn_process(*arguments, code=0):
     ran = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, encoding="utf-8")
     assert ran.returncode == code, ran.stderr
     return ran
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(0)
-    model = FednForFacialExpressionDetection(FednConfig.preset("compact"))
-    pipeline(TASK, model=model, video_processor=FednVideoProcessor()).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def short(tmp_path_factory):
-    """The first half second of the bundled clip."""
-    path = tmp_path_factory.mktemp("short") / "short.mp4"
-    with av.open(str(DEMO)) as source:
-        frames = [
-            frame.to_ndarray(format="rgb24") for _, frame in zip(range(15), source.decode(video=0), strict=False)
-        ]
-    size = frames[0].shape[1::-1]
-    return make(path, times=[n / 25 for n in range(15)], size=size, picture=lambda number, *size: frames[number])
 
 
 @pytest.fixture
@@ -591,80 +563,3 @@ def test_push_says_what_went_wrong(error, code, monkeypatch):
     monkeypatch.setattr(fedn_hf.hub, "push_to_hub", push, raising=False)
     ran = fedn("push", "folder", "me/model")
     assert (ran.exit_code, ran.stderr) == (code, "error: f: is empty\n")
-
-
-# --- loading ------------------------------------------------------------------------------------------------------
-
-
-class _Pickled:
-    """Leaves a file where it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
-@pytest.mark.parametrize("device", [0, "cuda:0", torch.device("cuda")])
-def test_a_gpu_that_is_not_there_is_no_cpu(checkpoint, device):
-    with pytest.raises(FednError, match=r'device "(0|cuda|cuda:0)" cannot be used here; there is cpu'):
-        load_pipeline(checkpoint, device=device)
-
-
-def test_pickled_weights_are_refused_and_not_opened(checkpoint, tmp_path):
-    folder, witness = _copy(checkpoint, tmp_path, without="model.safetensors"), tmp_path / "executed"
-    torch.save({"weight": _Pickled(witness)}, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"also holds model\.safetensors, the only kind"):
-        load_pipeline(folder)
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Pickled(witness)))
-    ran = fedn("detect", DEMO, "--model", folder)
-    assert ran.exit_code == 1 and not witness.exists()
-
-
-def test_code_in_a_checkpoint_does_not_run(checkpoint, tmp_path):
-    folder, witness = _copy(checkpoint, tmp_path), tmp_path / "executed"
-    for path in folder.glob("*.py"):
-        path.write_text(f"import os; os.mkdir({str(witness)!r})")
-    assert type(load_pipeline(folder)).__module__ == "fedn_hf.pipeline_fedn" and not witness.exists()
-
-
-def test_weights_that_lack_something_are_not_made_up(checkpoint, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    folder = _copy(checkpoint, tmp_path)
-    weights = load_file(folder / "model.safetensors")
-    weights.pop("branches.confidence.predict.weight")
-    weights["branches.logits.predict.weight"] = torch.zeros(3, 3)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"2 of the weights .* such as branches\.confidence\.predict\.weight"):
-        load_pipeline(folder)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [
-        ("config.json", '{"model_type": "detr"}', 'a model of type "fedn" is needed, this is "detr"'),
-        ("config.json", "{", "not a valid JSON file"),
-        ("model.safetensors", "x", "its weights are damaged"),
-        ("video_preprocessor_config.json", None, "also holds video_preprocessor_config.json"),
-        ("config.json", None, "also holds config.json"),
-    ],
-)
-def test_folders_that_are_no_checkpoint(file, content, words, checkpoint, tmp_path):
-    folder = _copy(checkpoint, tmp_path, without=file)
-    if content is not None:
-        (folder / file).write_text(content)
-    with pytest.raises(CheckpointError) as caught:
-        load_pipeline(folder)
-    assert words in str(caught.value) and str(caught.value).startswith(f"{folder}: ") and "\n" not in str(caught.value)
-
-
-def _copy(checkpoint, tmp_path, without=None):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in checkpoint.iterdir():
-        if path.name != without:
-            (folder / path.name).write_bytes(path.read_bytes())
-    return folder

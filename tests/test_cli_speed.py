@@ -9,10 +9,10 @@ import pytest
 from fedn_hf.cli.terminal import clock
 from fedn_hf.loading import load_pipeline
 from fedn_hf.speed import STAGES
-from tests.test_cli import COMMAND, DEMO, ENVIRONMENT, LOW, checkpoint, fedn, short  # noqa: F401 (fixtures)
+from tests.test_cli import COMMAND, DEMO, ENVIRONMENT, LOW, fedn
 
 
-def test_follow_tells_what_a_pipe_brings(checkpoint, tmp_path):  # noqa: F811
+def test_follow_tells_what_a_pipe_brings(checkpoint, tmp_path):
     with av.open(str(DEMO)) as source, av.open(str(tmp_path / "live.ts"), "w") as live:
         original = source.streams.video[0]
         stream = live.add_stream_from_template(original)
@@ -39,19 +39,19 @@ def test_follow_tells_what_a_pipe_brings(checkpoint, tmp_path):  # noqa: F811
         (("--sandbox",), "leave --sandbox out"),
     ],
 )
-def test_follow_says_what_it_does_not_do(short, words, message):  # noqa: F811
+def test_follow_says_what_it_does_not_do(short, words, message):
     ran = fedn("detect", short, "--follow", *words)
     assert ran.exit_code == 1
     assert message in ran.stderr
 
 
-def test_follow_ends_with_the_error_of_a_bad_file(checkpoint, tmp_path):  # noqa: F811
+def test_follow_ends_with_the_error_of_a_bad_file(checkpoint, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"this is no video")
     ran = fedn("detect", tmp_path / "bad.mp4", "--follow", "--model", checkpoint)
     assert ran.exit_code == 2 and "bad.mp4: not a readable video" in ran.stderr and not ran.stdout
 
 
-def test_benchmark_shows_every_stage(checkpoint, short, tmp_path):  # noqa: F811
+def test_benchmark_shows_every_stage(checkpoint, short, tmp_path):
     ran = fedn("benchmark", short, "--model", checkpoint, "--device", "cpu", "-o", tmp_path / "speed.json")
     assert ran.exit_code == 0, ran.output
     told = json.loads((tmp_path / "speed.json").read_text("utf-8"))

@@ -60,20 +60,11 @@ def prepare(
         with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
             task = bar.add_task(corpus, total=None)
             log = convert(
-                corpus,
-                source,
-                output,
-                config=part,
-                to=to,
-                encode=encode,
-                size=size,
-                scheme=scheme,
-                rules=rules,
-                workers=workers,
-                verify=verify,
+                corpus, source, output, config=part, to=to, encode=encode, size=size, scheme=scheme, rules=rules,
+                workers=workers, verify=verify,
                 progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
                 **{name: value for name, value in facts.items() if value is not None},
-            )
+            )  # fmt: skip
     except CorpusError as error:
         raise (FednError if source.exists() else UsageError)(str(error)) from error
     print(format_log(log))

@@ -126,6 +126,17 @@ def between(picture, row, column, down, across, channel):
 
 
 @_jit
+def _halfway(lights):
+    """Directions (L, 3) halfway between lights (L, 3) and the camera, which is far away: where highlights are."""
+    half = np.empty((lights.shape[0], 3), np.float32)
+    for k in range(lights.shape[0]):
+        x, y, z = lights[k, 0], lights[k, 1], lights[k, 2] + 1
+        norm = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
+        half[k, 0], half[k, 1], half[k, 2] = x / norm, y / norm, z / norm
+    return half
+
+
+@_jit
 def shade(
     face, place, triangles, texel, triangle_texels, material, atlas, creases, folded, normals, open_sky, lit, lights,
     colours, sky, ground, out,
@@ -141,13 +152,7 @@ def shade(
     normals (V, 3); open_sky (V,): share of the sky that a corner sees; lit (V, L): share of each light that it sees.
     lights (L, 3): directions to them; colours (L, 3); sky, ground (3,): light from above and below.
     """
-    count = lights.shape[0]
-    half = np.empty((count, 3), np.float32)  # halfway between light and camera, which is far away
-    for k in range(count):
-        x, y, z = lights[k, 0], lights[k, 1], lights[k, 2] + 1
-        norm = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
-        half[k, 0], half[k, 1], half[k, 2] = x / norm, y / norm, z / norm
-    one = np.float32(1)
+    count, half, one = lights.shape[0], _halfway(lights), np.float32(1)
     for y in range(face.shape[0]):
         for x in range(face.shape[1]):
             t = face[y, x]
