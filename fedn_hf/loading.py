@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,16 +142,20 @@ def _load_parts(name: str, where: dict[str, str | None]) -> tuple:
     return network, processor
 
 
+_hooking = threading.Lock()  # put back by two threads out of turn, a hook would stay, and hide everybody's bars
+
+
 @contextmanager
 def _no_bar() -> Iterator[None]:
     """Without transformers' bar over the weights, which takes a blink; downloads keep theirs."""
     from transformers.utils import logging as theirs
 
-    before = theirs.set_tqdm_hook(lambda bar, args, settings: theirs.EmptyTqdm(*args, **settings))
-    try:
-        yield
-    finally:
-        theirs.set_tqdm_hook(before)
+    with _hooking:
+        before = theirs.set_tqdm_hook(lambda bar, args, settings: theirs.EmptyTqdm(*args, **settings))
+        try:
+            yield
+        finally:
+            theirs.set_tqdm_hook(before)
 
 
 def _check_place(name: str, revision: str | None) -> None:
