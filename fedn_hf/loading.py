@@ -78,7 +78,8 @@ def load_pipeline(
             comes with the package, which needs no network.
         revision: a branch, a tag, or the full id of a commit on the Hub; None for the main branch.
         token: for private repositories; None takes the one of `hf auth login` or HF_TOKEN.
-        device: where the network runs, such as "cpu" or "cuda:0"; None takes an accelerator where there is one.
+        device: where the network runs, such as "cpu" or "cuda:0"; None takes an accelerator where there is one for a
+            network that looks at pixels, and the CPU for one that reads landmarks alone: it is faster there.
         settings: of the pipeline, such as `score_threshold`; they hold for every call.
 
     Raises:
@@ -107,6 +108,8 @@ def load_pipeline(
         raise
     except Exception as error:  # whatever transformers, safetensors or the Hub's client may raise
         raise CheckpointError(name, _explain_loading(error)) from error
+    if device is None and network.config.backbone_config is None:
+        device = "cpu"  # beside an H200: 434 frames/s, and 332 on it, which waits for faces that CPUs follow
     return pipeline(TASK, model=network, video_processor=processor, device=device, **settings)
 
 

@@ -11,7 +11,7 @@ the machine is quiet:
     floor     how few operations and bytes each stage could do with
     length    time and peak memory for 1 and 10 minutes of video, 60 with `hour`, and for 4K
     many      40 videos of three seconds: in one call, in 40 calls, in 40 runs of the command
-    gpu       the first two on a GPU, where there is one
+    gpu       the first two on a GPU, where there is one, beside the same machine's CPU
 
 `flow` needs OpenCV with its contributed modules, which the package itself does not: pip install
 opencv-contrib-python-headless. Figures are of the machine that they were measured on; ratios travel better.
@@ -240,8 +240,12 @@ def measured(part: str, clips: Clips) -> dict | None:
     if not torch.cuda.is_available():
         return None
     return {
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
         "default": measure(load_pipeline(device="cuda"), minute),
         "resnet18": measure(resnet18("cuda"), minute, batch_size=8),
+        "default on its CPU": measure(load_pipeline(device="cpu"), minute),
+        "resnet18 on its CPU": measure(resnet18(), minute, end_s=20.0),
     }
 
 
@@ -261,6 +265,16 @@ def table(told: dict) -> str:
                 )
             )
             rows.append(("ms per frame of each stage on one core", alone))
+    if "gpu" in told:
+        of = {
+            name: told["gpu"][name]["fps"]
+            for name in ("resnet18", "resnet18 on its CPU", "default", "default on its CPU")
+        }
+        name = f"{told['gpu']['default']['device']} with {told['gpu']['cores']} cores"
+        values = [f"{fps['end to end']:.0f}" for fps in of.values()]
+        rows.append((f"{name}, frames/s: ResNet-18 on the GPU, on the CPU; default likewise", ", ".join(values)))
+        values = [f"{of['resnet18'][stage]:.0f}" for stage in ("decode", "follow", "cut out", "backbone")]
+        rows.append(("stages alone there: decode, follow, cut out, backbone", ", ".join(values)))
     if "flow" in told:
         values = f"{told['flow']['TV-L1']:.1f} and {told['flow']['Farneback']:.0f}"
         rows.append(("optical flow alone at 256 px, TV-L1 and Farneback, frames/s", values))

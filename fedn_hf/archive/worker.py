@@ -70,7 +70,7 @@ class Worker:
 
         torch.set_num_threads(1)
         device = job.device
-        if device is None and torch.cuda.is_available():
+        if device is None and torch.cuda.device_count() > 1:
             device = f"cuda:{number % torch.cuda.device_count()}"
         self.job, self.archive = job, Archive(job.folder)
         network = {"model": job.model, "revision": job.revision, "device": device, "threads": 1}
