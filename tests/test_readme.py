@@ -39,6 +39,8 @@ PAGES = (
     "README.md",
     "dataset_scripts/README.md",
     "fedn_hf/synthetic/README.md",
+    "docs/files.md",
+    "docs/beside_others.md",
     "docs/steady_crops.md",
     "docs/network.md",
 )
