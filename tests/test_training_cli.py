@@ -119,6 +119,7 @@ def test_the_benchmark(corpus, tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     assert "joint" not in run("--folds", "1/2").splitlines()[-1]  # nothing to score yet
+    assert "| joint, 2 subjects | 2 |" in run("--partial")  # but for what is done of both
     raw = [row for file in (tmp_path / "out").rglob("*.parquet") for row in pq.read_table(file).to_pylist()]
     with open(tmp_path / "peer.csv", "w", newline="") as file:
         table = csv.DictWriter(

@@ -6,9 +6,10 @@ Trains a network per subject for every variant and seed that is asked for, or go
 part, so several processes or machines can share the work. When all folds of a run are there it is scored: strict, with
 the epoch and a threshold per type chosen on the other subjects, and beside it what oracles and the rules of two papers
 give, and how well emotions are named on the marked intervals of test subjects: for the cascade's recogniser, a network
-of that single task, and for joint networks. Writes OUT/results.json and prints Markdown. Another corpus takes
-`--corpus`; `--peer` compares with the raw detections of another system (a CSV file of `Expressions`, 1-based frames,
-subjects and videos named as in peers).
+of that single task, and for joint networks. Writes OUT/results.json and prints Markdown. `--partial` trains nothing
+and scores the subjects that all runs of the variants have done. Another corpus takes `--corpus`; `--peer` compares
+with the raw detections of another system (a CSV file of `Expressions`, 1-based frames, subjects and videos named as in
+peers).
 """
 
 import argparse
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["joint"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folds", default="1/1", help="i/n: every n-th fold from the i-th on")
+    parser.add_argument("--partial", action="store_true", help="score what is there")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -107,17 +109,22 @@ def main() -> None:
     options = {} if arguments.fps is None else {"fps": arguments.fps}
     rows, labels = corpus_rows(arguments.corpus, arguments.features, arguments.sheets, base.scheme, **options)
     part = tuple(int(number) for number in arguments.folds.split("/"))
-    for variant in arguments.variants:
-        for seed in arguments.seeds:
-            recipe = base.with_values({**VARIANTS[variant], "training.seed": seed})
-            train(rows, labels, recipe, folder_of(arguments.output, variant, seed), part)
+    runs = {v: [folder_of(arguments.output, v, seed) for seed in arguments.seeds] for v in arguments.variants}
+    among = ""
+    if arguments.partial:
+        folders = [folder for variant in runs.values() for folder in variant if folder.exists()]
+        missing = {subject for folder in folders for subject in missing_folds(folder, rows)}
+        rows = [row for row in rows if row["subject_id"] not in missing]
+        among = f", {len({row['subject_id'] for row in rows})} subjects"
+    for variant in () if arguments.partial else arguments.variants:
+        for seed, folder in zip(arguments.seeds, runs[variant], strict=True):
+            train(rows, labels, base.with_values({**VARIANTS[variant], "training.seed": seed}), folder, part)
     path = arguments.output / "results.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    for variant in arguments.variants:
-        folders = [folder_of(arguments.output, variant, seed) for seed in arguments.seeds]
-        done = [folder for folder in folders if not missing_folds(folder, rows)]
+    for variant, folders in runs.items():
+        done = [folder for folder in folders if folder.exists() and not missing_folds(folder, rows)]
         if done:
-            results[variant] = summarise(done, rows, arguments.peer)
+            results[variant + among] = summarise(done, rows, arguments.peer)
     path.write_text(json.dumps(results, indent=1), encoding="utf-8")
     print_table(results)
 
