@@ -284,14 +284,24 @@ def _sigmoid(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _apex_frames(intervals: torch.Tensor, intensity: torch.Tensor | None) -> torch.Tensor:
-    """Centre of the frames of highest intensity in each interval; the interval's middle where there is no curve."""
+    """
+    Centre of the frames of highest intensity in each interval; the interval's middle where there is no curve. Where it
+    is highest at an end, the face is on its way from or to what is next to the interval: then the highest peak inside
+    counts, if it is at least half as high.
+    """
     apex = intervals.mean(-1)
     if intensity is not None:
         for row, (start, end) in enumerate(intervals.tolist()):
             first = int(start)
             curve = intensity[first : max(first + 1, int(-(-end // 1)))]
+            places = (curve == curve.max()).nonzero()
+            if (0 in places) != (len(curve) - 1 in places):
+                is_peak = (curve[1:-1] >= curve[:-2]) & (curve[1:-1] >= curve[2:])
+                peaks = curve[1:-1].where(is_peak, 0)
+                if len(peaks) and peaks.max() >= curve.max() / 2:
+                    places = (peaks == peaks.max()).nonzero() + 1
             # The middle of a plateau: coarse number formats round a peak off.
-            peak = (curve == curve.max()).nonzero().double().mean().item() + first + 0.5
+            peak = places.double().mean().item() + first + 0.5
             apex[row] = min(max(peak, start), end)
     return apex
 

@@ -204,6 +204,18 @@ def test_the_apex_of_a_plateau_is_its_middle():
         assert found.apex_frames.tolist() == [apex]
 
 
+def test_an_apex_is_not_that_of_the_neighbour():
+    """Where the next expression begins before this one has gone, the curve is highest at the end."""
+    time = torch.arange(300)
+    neighbour = ((time - 100) / 60).clamp(0, 1) ** 8  # 0.87 in the last frame
+    bump = torch.exp(-((time - 120) ** 2) / 50)
+    for curve, apex in ((0.6 * bump + neighbour, 120.5), (0.1 * bump + neighbour, 159.5), (neighbour, 159.5)):
+        for reverse in (False, True):
+            curve, apex, interval = (curve.flip(0), 300 - apex, [140, 200]) if reverse else (curve, apex, [100, 160])
+            found = find_intervals(replace(proposals([interval], [0.9]), intensity=curve), fps=30)
+            assert found.apex_frames.tolist() == [apex]
+
+
 def test_a_table_of_times_must_fit():
     with pytest.raises(ValueError, match="each of the 300 frames, got 299"):
         find_intervals(proposals([[10, 20]], [0.9]), times=torch.arange(299) / 30)
