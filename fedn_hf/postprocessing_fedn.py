@@ -464,10 +464,12 @@ def find_intervals(
     return _described(proposals, recognition, chosen[order], frames[order], scores[order], types[order], seconds)
 
 
-def without_doubles(found: FednIntervals, iou_threshold: float = 0.5) -> FednIntervals:
+def without_doubles(found: FednIntervals, iou_threshold: float = 0.5, within: float = 0.8) -> FednIntervals:
     """
     Each expression once. Types are suppressed apart, so that one smile may be found as a macro- and as a
-    micro-expression: of intervals of two types that overlap by more than `iou_threshold` only the surest stays.
+    micro-expression: of intervals of two types that overlap by more than `iou_threshold` only the surest stays. And a
+    short piece of a long expression overlaps it too little to be suppressed: what lies with a part of `within` or more
+    of itself in a surer interval of its type goes.
 
     Example:
 
@@ -483,10 +485,13 @@ def without_doubles(found: FednIntervals, iou_threshold: float = 0.5) -> FednInt
     ([0, 1], [0])
     ```
     """
-    kept = torch.zeros(len(found), dtype=torch.bool)
+    kept, length = torch.zeros(len(found), dtype=torch.bool), found.frames.diff(dim=-1)[:, 0]
     for index in found.score.argsort(descending=True, stable=True).tolist():
-        rivals = found.frames[kept & (found.type != found.type[index])]
-        kept[index] = not (interval_iou(found.frames[index], rivals) > iou_threshold).any()
+        (start, end), (starts, ends) = found.frames[index], found.frames[kept].unbind(-1)
+        shared = (ends.minimum(end) - starts.maximum(start)).clamp(min=0)
+        iou, inside = shared / (length[kept] + length[index] - shared), shared / length[index]
+        is_double = torch.where(found.type[kept] == found.type[index], inside >= within, iou > iou_threshold)
+        kept[index] = not is_double.any()
     return found[kept]
 
 

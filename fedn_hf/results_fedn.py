@@ -117,7 +117,7 @@ class FednDetections:
         score_thresholds: Mapping[str, float] | None = None,
     ) -> list[dict[str, Any]]:
         """
-        The expressions, in order of onset; what is found as both types is there once, as
+        The expressions, in order of onset; what is found twice, as both types or in part, is there once, as
         [`~postprocessing_fedn.without_doubles`] says.
 
         Args:

@@ -17,6 +17,7 @@ from fedn_hf.postprocessing_fedn import (
     suppress,
     to_half_open,
     to_inclusive,
+    without_doubles,
 )
 
 
@@ -202,6 +203,22 @@ def test_the_apex_of_a_plateau_is_its_middle():
     for curve, apex in ((intensity, 130), (torch.zeros(300), 130)):
         found = find_intervals(replace(raw, intensity=curve), fps=30)
         assert found.apex_frames.tolist() == [apex]
+
+
+@pytest.mark.parametrize(
+    ("piece", "kind", "stays"),
+    [
+        ([150, 180], 0, False),  # of the long one
+        ([150, 180], 1, True),  # a micro-expression may come within a macro-expression
+        ([102, 198], 1, False),  # the same, as another type
+        ([190, 220], 0, True),  # the next one
+        ([177, 202], 0, False),  # all but the last of it
+    ],
+)
+def test_each_expression_is_there_once(piece, kind, stays):
+    raw = proposals([[100, 200], piece], [0.9, 0.6], [0, kind])
+    found = find_intervals(raw, fps=30)
+    assert len(found) == 2 and len(without_doubles(found)) == 1 + stays
 
 
 def test_an_apex_is_not_that_of_the_neighbour():
