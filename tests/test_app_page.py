@@ -7,6 +7,8 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pympi
 import pytest
 
@@ -147,6 +149,27 @@ def test_look_correct_and_take_along(visit, tmp_path):
     marked = list(csv.DictReader(saved(page, "#truth", tmp_path).open()))
     assert "scorn" in {row["label"] for row in marked} and {row["score"] for row in marked} == {""}
     page.evaluate("window.onbeforeunload = null")
+
+
+def test_two_faces_have_a_line_each_and_the_form_says_whose_it_is(visit, tmp_path):
+    """Two people side by side: the bundled clip at two of its expressions."""
+    with av.open(str(CLIP)) as source:
+        frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+    make(
+        tmp_path / "two.mp4", [n / 30 for n in range(100)], size=(640, 320), tick=Fraction(1, 30),
+        picture=lambda number, *size: np.hstack([frames[500 + number], frames[610 + number]]),
+    )  # fmt: skip
+    page = visit(viewport={"width": 400, "height": 800})
+    page.click("text=all faces")
+    find_in(page, tmp_path / "two.mp4")
+    page.wait_for_selector(".stage svg >> text=face 1")
+    assert {row.inner_text() for row in page.locator(".stage td.face_id").all()} == {"0", "1"}
+    page.select_option(".stage .by-face", "1")
+    page.wait_for_function("document.querySelector('.stage .count').textContent.includes(' of ')")
+    rows(page).first.click()
+    page.wait_for_function(AGREE)
+    assert page.input_value("#face input") == "1" and page.locator(".strip.old").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 def test_a_file_that_is_no_video_is_said_to_be_none(visit, tmp_path):

@@ -1,6 +1,7 @@
 """What a person says holds, whatever the thresholds are; everything else follows them, without the network."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,14 @@ def test_thresholds_find_what_the_network_would_report(review):
         assert [vars(event) for event in now.events.values()] == expected
         assert now.found.keys() <= review.with_thresholds({MACRO: 0.05, MICRO: 0.05}).found.keys()  # keys stay
     assert len(review.with_thresholds({}, min_duration_s=0.5).events) == 2
+
+
+def test_frames_are_counted_where_a_file_says_anything():
+    """What browsers record says 1000 frames per second."""
+    raw = detections()
+    assert Review.of(raw).fps == 60
+    assert Review.of(replace(raw, video={**raw.video, "fps": 1000.0})).fps == pytest.approx(60)
+    assert Review.of(replace(raw, video={**raw.video, "fps": None})).fps == pytest.approx(60)
 
 
 def test_corrections_hold_whatever_the_thresholds(review):

@@ -117,6 +117,9 @@ class Page:
                         sources=["webcam"], label="Your camera", height=300, elem_id="camera",
                         webcam_options=gr.WebcamOptions(mirror=False), buttons=[],
                     )  # fmt: skip
+                    # As it came: Gradio would have an ffmpeg, which few have, take away sound that there is none of,
+                    # and outside of the sandbox.
+                    self.camera.preprocess = lambda sent: sent.path if sent else None
                 with gr.Tab("On this computer", visible=bool(self.desk.videos)):
                     names = [(PurePath(path).name, path) for path in self.desk.videos]
                     self.listed = gr.Dropdown(names, value=None, label="Videos", elem_id="listed")
@@ -272,11 +275,11 @@ class Page:
         event = session.review.events.get(session.chosen) if session.review and session.chosen else None
         if event is None:
             return _strip(None)
-        key = session.chosen
+        key = session.chosen or ""
         try:
-            shown = _strip(event, self.desk.strip(session, event))
+            shown = _strip(event, key, self.desk.strip(session, event))
         except FednError as error:
-            shown = _strip(event, words=str(error))
+            shown = _strip(event, key, words=str(error))
         return shown if session.chosen == key else gr.skip()  # somebody has gone on meanwhile
 
     def _threshold(self, first: float, second: float, shortest_s: float, request: gr.Request) -> _Values:
@@ -383,7 +386,7 @@ class Page:
             "is_copy": session.copy is not None,
             "is_changed": any(review.counts().values()),
             "duration_s": review.duration_s,
-            "fps": base.video.get("fps") or base.provenance.get("frame_rate") or 30.0,
+            "fps": review.fps,
             "types": base.types,
             "chosen": session.chosen,
             "faces": [
@@ -409,7 +412,7 @@ class Page:
             The address.
 
         Raises:
-            `FednError`: the port is taken.
+            `FednError`: the port is taken, or the page cannot be reached.
         """
         middleware = [Middleware(_Policy)]
         if host == "127.0.0.1":  # a name that somebody else's page has made to mean this computer is refused
@@ -428,6 +431,11 @@ class Page:
             )  # fmt: skip
         except OSError as error:
             raise FednError(f"port {port or '7860 and those after it'} cannot be had; name another one") from error
+        except ValueError as error:  # Gradio looks whether its page can be reached
+            raise FednError(
+                "the page cannot be reached: this computer is too busy now, or a proxy stands between, which "
+                "NO_PROXY=127.0.0.1 keeps out"
+            ) from error
         return address
 
     def close(self) -> None:
@@ -504,8 +512,8 @@ def _summary(session: Session) -> str:
     return _said(said) + (f'<div class="said">{worries}</div>' if worries else "")
 
 
-def _strip(event: ExpressionInterval | None, tiles: dict | None = None, words: str = "") -> str:
-    """The face at onset, apex and offset; each leads there."""
+def _strip(event: ExpressionInterval | None, key: str = "", tiles: dict | None = None, words: str = "") -> str:
+    """The face at onset, apex and offset; each leads there. `review.js` lets it fade while another event is chosen."""
     if event is None:
         return '<div class="strip"><p>Choose an expression on the timeline or in the table.</p></div>'
     cells = []
@@ -526,7 +534,8 @@ def _strip(event: ExpressionInterval | None, tiles: dict | None = None, words: s
         + (["by hand"] if event.score is None else [f"score {event.score:.2f}"])
     )
     more = f"<p>{html.escape(words)}</p>" if words else ""
-    return f'<div class="strip"><p class="head">{html.escape(_sentence(about))}</p>{"".join(cells)}{more}</div>'
+    head = f'<p class="head">{html.escape(_sentence(about))}</p>'
+    return f'<div class="strip" data-of="{html.escape(key)}">{head}{"".join(cells)}{more}</div>'
 
 
 def _jpeg(picture: np.ndarray) -> str:

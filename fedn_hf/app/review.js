@@ -132,7 +132,9 @@ function drawTimeline() {
   const now = add("g", { class: "now" });
   add("line", { x1: 0, x2: 0, y1: 0, y2: height - 14 }, null, now);
   add("path", { d: "M-5,0 L5,0 L0,7 Z" }, null, now);
+  const scroll = find("scroll"), place = scroll.scrollLeft / scroll.scrollWidth;
   track.replaceChildren(svg);
+  scroll.scrollLeft = place * scroll.scrollWidth;
   mark();
   moved();
 }
@@ -203,6 +205,9 @@ function mark() {
     }
   }
   find("play").disabled = !chosen;
+  // Pictures take a while to follow, and those of another expression must not pass for this one's.
+  const strip = document.querySelector(".strip[data-of]");
+  if (strip) strip.classList.toggle("old", strip.dataset.of !== chosen);
 }
 const options = (name, values) => {
   const select = find(name), before = select.value;

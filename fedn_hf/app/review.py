@@ -187,6 +187,16 @@ class Review:
         """Seconds of the video, or to the last frame that was looked at where the file does not say."""
         return float(self.raw.video.get("duration_s") or self.raw.time_s[-1])
 
+    @property
+    def fps(self) -> float:
+        """Frames per second of the file; as they are counted, where it says something else: cameras often say 1000."""
+        frames, times = self.raw.native_frame, self.raw.time_s
+        if len(times) < 2:
+            return float(self.raw.video.get("fps") or 30.0)
+        counted = float(frames[-1] - frames[0]) / float(times[-1] - times[0])
+        declared = float(self.raw.video.get("fps") or 0)
+        return declared if abs(declared - counted) < 0.1 * counted else counted
+
     # --- what comes of it ---
 
     def annotation(self) -> ExpressionAnnotation:
