@@ -50,7 +50,7 @@ fuzz: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(if $(LONG),,--seconds 25)
 
 chaos: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "slow or not slow" tests/test_trust_crashes.py tests/test_trust_sandbox.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "slow or not slow" tests/test_trust_crashes.py tests/test_trust_sandbox.py tests/test_trust_privacy.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python examples/benchmarks/crops.py

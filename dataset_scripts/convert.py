@@ -335,7 +335,11 @@ def slug(name: str) -> str:
 def _write_text(path: Path, content: str) -> None:
     partial = path.parent / f"partial-{path.name}" if path.parent.name == _HIDDEN else None
     partial = partial or path.parent / _HIDDEN / f"partial-{path.name}"
-    partial.write_text(content, "utf-8")
+    try:
+        partial.write_text(content, "utf-8")
+    except OSError as error:
+        error.filename = error.filename or str(path)  # which a full disk does not say
+        raise
     _sync_and_rename(partial, path)
 
 

@@ -31,6 +31,9 @@ _LARGEST = 1e12
 _Kind = type  # in a class with a field of that name `type` is the field
 _SHOWN_ROWS = 30
 _DEEPEST = 30  # lists in lists; what copies and writes facts ends at some hundreds
+# Facts that are reckoned with; all others are only kept.
+_VIDEO_NUMBERS = ("fps", "duration_s", "num_frames", "truncated_at_s")
+_READING_NUMBERS = ("start_s", "end_s", "frame_rate", "image_size")
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,10 @@ class ExpressionAnnotation:
                 raise AnnotationError(f"{name} must not be nested more than {_DEEPEST} times")
         if not isinstance(self.video.get("path"), str):
             raise AnnotationError(f'video must say its "path", got {_quoted(dict(self.video))}')
+        _check_facts("video", self.video, _VIDEO_NUMBERS)
+        _check_facts("provenance", self.provenance, _READING_NUMBERS)
+        if not isinstance(self.provenance.get("source"), str | None):
+            raise AnnotationError(f"source in provenance must be a text, got {_quoted(self.provenance['source'])}")
         for name in ("intervals", "coverage", "curves", "labels", "types"):
             if isinstance(getattr(self, name), (str, Mapping)) or not isinstance(getattr(self, name), Iterable):
                 raise AnnotationError(f"{name} must be a list, got {_quoted(getattr(self, name))}")
@@ -510,6 +517,13 @@ def _is_deeper(value: Any, levels: int) -> bool:
         return False
     inside = value.values() if isinstance(value, Mapping) else value
     return levels == 0 or any(_is_deeper(one, levels - 1) for one in inside)
+
+
+def _check_facts(what: str, facts: Mapping[str, Any], numbers: Iterable[str]) -> None:
+    for name in numbers:
+        value = facts.get(name)
+        if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+            raise AnnotationError(f"{name} in {what} must be a number, got {_quoted(value)}")
 
 
 def _check_coverage(row: Any) -> None:

@@ -29,10 +29,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         'label,score'
     """
     path = Path(path)
-    # One name, and not one for each process: what a killed process has left is written over.
+    # One name, and not one for each process: what a killed process has left is removed.
     unfinished = path.with_name(f"{path.name}.partial")
     with _alone(path.with_name(f"{path.name}.partial.lock")):
         try:
+            unfinished.unlink(missing_ok=True)  # a link that somebody has put there would be written through
             yield unfinished
             with open(unfinished, "rb+") as file:
                 os.fsync(file.fileno())

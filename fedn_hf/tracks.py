@@ -6,6 +6,7 @@ faces mean the same. Everything streams; what is kept is what was asked for.
 
 import bisect
 import contextlib
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def video_of(annotation: ExpressionAnnotation, folder: str | Path | None = None)
     places = [Path(name) for name in names if name]
     places += [Path(folder) / place.name for place in places if folder is not None]
     for place in places:
-        if place.exists():
+        if os.path.exists(place):  # `Path.exists` raises for a name that is too long
             return place
     raise FednError(f"{names[1] or 'the video'}: not where the annotation says, nor beside it")
 

@@ -12,6 +12,7 @@ sees what is done, and does the rest.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from ..files_fedn import replacing
 from ..media_fedn import FednError
-from .videos import Video
+from .videos import Video, check_id
 
 SCHEMA = 1
 # A video that has ended this many workers of one run is not tried again in it.
@@ -62,8 +63,11 @@ class Archive:
         """
         try:
             facts = json.loads(self.facts_path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            raise FednError(f"{self.folder}: no archive; `fedn archive VIDEOS -o {self.folder}` makes one") from None
+            is_ours = isinstance(facts["schema"], int) and _are_names(facts.get("labels", []))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            is_ours = False
+        if not is_ours:
+            raise FednError(f"{self.folder}: no archive; `fedn archive VIDEOS -o {self.folder}` makes one")
         if facts["schema"] > SCHEMA:
             raise FednError(f"{self.folder}: made by a newer version of fedn_hf; install that to read it")
         return facts
@@ -134,22 +138,39 @@ class Archive:
             file.writelines(json.dumps(asdict(video)) + "\n" for video in videos)
 
     def plan(self) -> list[Video]:
-        """The videos of the last run; empty before the first."""
+        """
+        The videos of the last run; empty before the first.
+
+        Raises:
+            `FednError`: the list is damaged, or somebody else's.
+        """
+        path, videos = self.folder / "plan.jsonl", []
         try:
-            with open(self.folder / "plan.jsonl", encoding="ascii") as file:
-                return [Video(**json.loads(line)) for line in file]
+            with open(path, encoding="ascii") as file:
+                for line in file:
+                    videos.append(Video(**json.loads(line)))
+                    check_id(videos[-1].id)
+                    os.fspath(videos[-1].path), float(videos[-1].duration_s or 0)
         except FileNotFoundError:
             return []
+        except (ValueError, TypeError, AttributeError, RecursionError, FednError) as error:
+            reason = " ".join(str(error).split())
+            raise FednError(
+                f"{path}: not the list that `fedn archive` wrote ({reason}); remove it, and begin the archive again: "
+                "what is done stays done"
+            ) from error
+        return videos
 
     # --- what is done ---
 
     def row_of(self, video: Video) -> dict[str, Any] | None:
-        """The row of exactly this file, with its expressions as `events`; None if there is none."""
+        """The row of exactly this file, with its expressions as `events`; None if there is none, or a damaged one."""
         try:
             row = json.loads(self._place("rows", video).read_text(encoding="ascii"))
-        except FileNotFoundError:
+            is_whole = row["status"] == "done" or (row["status"] == "failed" and "error" in row)
+            return row if is_whole and video.is_same_file(row) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return row if video.is_same_file(row) else None
 
     def rows(self, videos: list[Video]) -> Iterator[dict[str, Any] | None]:
         """As `row_of`, for many."""
@@ -198,6 +219,14 @@ class Archive:
     def _place(self, what: str, video: Video) -> Path:
         """Of many thousand files not all in one folder."""
         return self.folder / what / video.key[:2] / f"{video.key}.json"
+
+
+def _are_names(labels: Any) -> bool:
+    return (
+        isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+        and len(set(labels)) == len(labels)
+    )
 
 
 def _brief(value: Any) -> str:

@@ -25,7 +25,7 @@ def write_tables(archives: Sequence[Archive], folder: str | Path) -> tuple[int, 
         How many videos are done; path and reason of each that failed; how many are neither.
 
     Raises:
-        `FednError`: no archives, archives made in different ways, or two videos of one id.
+        `FednError`: no archives, archives made in different ways, rows that are damaged, or two videos of one id.
     """
     facts = archives[0].facts()
     for archive in archives[1:]:
@@ -35,11 +35,21 @@ def write_tables(archives: Sequence[Archive], folder: str | Path) -> tuple[int, 
                 f"{archive.folder} and {archives[0].folder} were made with different {', '.join(differing)}, so they "
                 "are not parts of one archive"
             )
+    try:
+        return _write(archives, Path(folder), facts.get("labels", []))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:  # pyarrow's are of these, too
+        raise FednError(
+            f"{', '.join(str(archive.folder) for archive in archives)}: a row is not what `fedn archive` writes "
+            f"({type(error).__name__}: {error}); remove the folder rows, and begin the archive again"
+        ) from error
+
+
+def _write(archives: Sequence[Archive], folder: Path, labels: list[str]) -> tuple[int, list[tuple[str, str]], int]:
     done, failures, left = 0, [], 0
     with ExitStack() as stack:
         videos, events = (
-            stack.enter_context(_Table(Path(folder) / name, schema))
-            for name, schema in (("videos.parquet", _videos()), ("expressions.parquet", _expressions(facts["labels"])))
+            stack.enter_context(_Table(folder / name, schema))
+            for name, schema in (("videos.parquet", _videos()), ("expressions.parquet", _expressions(labels)))
         )
         for row in _rows(archives):
             if row is None:
@@ -51,7 +61,7 @@ def write_tables(archives: Sequence[Archive], folder: str | Path) -> tuple[int, 
                 done += 1
             videos.add({name: _plain(row[name]) for name in videos.schema.names})
             for event in row["events"]:
-                events.add(_event(row, event, facts["labels"]))
+                events.add(_event(row, event, labels))
     return done, failures, left
 
 
@@ -121,6 +131,7 @@ class _Table:
         with ExitStack() as stack:
             unfinished = stack.enter_context(replacing(self.path))
             self._writer = stack.enter_context(parquet.ParquetWriter(unfinished, self.schema, compression="zstd"))
+            stack.push(self._write_rest)  # an error in it, too, takes away what is unfinished, and the lock
             self._open = stack.pop_all()
         return self
 
@@ -135,9 +146,11 @@ class _Table:
         self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self.schema))
         self._waiting = []
 
-    def __exit__(self, kind, error, trace) -> None:
+    def _write_rest(self, kind, error, trace) -> None:
         if kind is None:
             self._flush()
+
+    def __exit__(self, kind, error, trace) -> None:
         self._open.__exit__(kind, error, trace)
 
 

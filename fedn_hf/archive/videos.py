@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from statistics import median
 from typing import Any
 
-from ..exporters.tables import number_of, read_rows
+from ..exporters.tables import number_of, read_parquet_rows, read_rows
 from ..media_fedn import FednError, MediaLimits
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -89,11 +89,7 @@ def _rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with their numbers, as editors count lines."""
     match path.suffix.lower():
         case ".parquet":
-            from pyarrow import parquet
-
-            with parquet.ParquetFile(path) as file:
-                names = [name for name in ("id", "path", "duration_s") if name in file.schema_arrow.names]
-                yield from enumerate(file.read(names).to_pylist(), start=1)
+            yield from enumerate(read_parquet_rows(path, ("id", "path", "duration_s"))[1], start=1)
         case ".jsonl":
             for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
                 if line.strip():

@@ -15,7 +15,7 @@ from ..exporters import FORMATS, files_of, format_of, read, write_many
 from ..media_fedn import FednError, MediaError
 from ..progress import ProgressHook
 from .inputs import RAW_SUFFIX, Item, is_url
-from .terminal import INTERRUPTED, SOME_FAILED, UsageError, say, say_error
+from .terminal import INTERRUPTED, SOME_FAILED, UsageError, harmless, say, say_error
 from .written import check_folder, check_replaceable, remember
 
 _USUAL = ("json", "csv")
@@ -216,7 +216,7 @@ def go_through(
 def _numbered(bar: ProgressHook, number: int, count: int, item: Item) -> Callable:
     """The hook, with the file's number among all before its name."""
     place = f"{number} of {count}: " if count > 1 else ""
-    name = f"{place}{os.path.basename(item.source.rstrip('/')) or item.source}"
+    name = harmless(f"{place}{os.path.basename(item.source.rstrip('/')) or item.source}")
 
     def hook(step, artifact, file=None, total=None, completed=None):
         bar(step, artifact, name, total, completed)

@@ -1,5 +1,6 @@
 """How the commands speak: what goes to the screen, how it looks, and how a command ends."""
 
+import re
 import sys
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.table import Table
 
 # Exit codes. Ctrl-C gives what shells give for it.
 WRONG_USE, SOME_FAILED, INTERRUPTED = 1, 2, 130
+# All but tab and line end, and what turns the direction of writing around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class UsageError(Exception):
@@ -17,12 +20,24 @@ class UsageError(Exception):
 
 def say(*things: RenderableType) -> None:
     """Print to stdout: results, which may be piped on."""
-    _console(sys.stdout).print(*things, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    _console(sys.stdout).print(*map(harmless, things), sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def say_error(message: str) -> None:
     """Print to stderr."""
-    _console(sys.stderr).print(message, markup=False, highlight=False, soft_wrap=True)
+    _console(sys.stderr).print(harmless(message), markup=False, highlight=False, soft_wrap=True)
+
+
+def harmless(thing: RenderableType) -> RenderableType:
+    """
+    A text that does nothing to the terminal. Names of files and labels come from anywhere; with control characters in
+    them they would colour, clear or rename the window, type into it, or turn the order of letters around.
+    """
+    return (
+        _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), thing)
+        if isinstance(thing, str)
+        else thing
+    )
 
 
 def _console(stream) -> Console:
@@ -39,6 +54,11 @@ def show_download_bars_to_people() -> None:
         (enable_progress_bars if sys.stderr.isatty() else disable_progress_bars)()
 
 
+class _Table(Table):
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        super().add_row(*map(harmless, cells), **style)
+
+
 def clock(seconds: float) -> str:
     """As players show it: h:mm:ss.mmm."""
     thousandths = round(seconds * 1000)
@@ -48,7 +68,7 @@ def clock(seconds: float) -> str:
 
 def table(*columns: str) -> Table:
     """An empty table; columns that begin with ">" hold numbers."""
-    empty = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    empty = _Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         is_number = column.startswith(">")
         empty.add_column(column.removeprefix(">"), justify="right" if is_number else "left", no_wrap=True)
@@ -113,6 +133,7 @@ __all__ = [
     "describe_annotation",
     "describe_damage",
     "describe_video",
+    "harmless",
     "say",
     "say_error",
     "show_download_bars_to_people",

@@ -5,6 +5,7 @@ results, a line for each with the SHA-256 of its content, as `sha256sum` writes 
 but with --overwrite.
 """
 
+import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -71,11 +72,13 @@ def check_replaceable(paths: Iterable[Path]) -> None:
 def remember(paths: Iterable[Path]) -> None:
     """Note that these have just been written by a command. Who cannot note it must ask with --overwrite later."""
     for path in filter(Path.is_file, paths):
-        with (
-            suppress(OSError),
-            open(path.with_name(LEDGER), "a", encoding="utf-8", errors="surrogateescape") as ledger,
-        ):
-            ledger.write(f"{file_sha256(path)}  {path.name}\n")
+        with suppress(OSError), open(path.with_name(LEDGER), "ab", opener=_open_itself) as ledger:
+            ledger.write(f"{file_sha256(path)}  {path.name}\n".encode(errors="surrogateescape"))
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """A folder that comes from somebody else may hold a link, and what it leads to would be written to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _lines(path: Path) -> list[str]:

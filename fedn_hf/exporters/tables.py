@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ _SCORE = "score_"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _METADATA = b"fedn_annotations"
 _CURVES = b"fedn_curves"  # JSON as well, but packed: of two hours it would have twelve million characters
-_MAX_ROWS = 10_000_000
+_MAX_CELLS = 25_000_000  # of a Parquet file, in which a thousand that are the same take no room
 _ALIASES = {
     "video": ("video", "video_name", "file"),
     "onset_s": ("onset_s", "start_s"),
@@ -175,19 +175,13 @@ def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionA
     Raises:
         `FednError`: more rows than are read, or columns that are none of ours without a mapping.
     """
-    from pyarrow import parquet
-
     from ..annotation import ExpressionAnnotation
     from . import MAX_BYTES
 
-    with parquet.ParquetFile(path) as file:
-        if file.metadata.num_rows > _MAX_ROWS:
-            raise FednError(f"{file.metadata.num_rows} rows are more than the {_MAX_ROWS} that are read")
-        table, metadata = file.read(), file.metadata.metadata or {}
-    rows = table.to_pylist()
+    header, rows, metadata = read_parquet_rows(path)
     known = metadata.get(_METADATA)
     if known is None:  # a table of somebody else, or one that has been worked on
-        return _annotations_of(path, table.column_names, rows, mapping)
+        return _annotations_of(path, header, rows, mapping)
     annotations = []
     unpacked = zlib.decompressobj()
     curves = json.loads(unpacked.decompress(base64.b64decode(metadata[_CURVES]), MAX_BYTES))
@@ -198,6 +192,48 @@ def read_parquet(path: Path, mapping: "CodeMapping | None") -> list["ExpressionA
         events = [_event(row) for row in mine]
         annotations.append(ExpressionAnnotation.from_dict({**facts, "curves": mine_curves, "intervals": events}))
     return annotations
+
+
+def read_parquet_rows(
+    path: Path, wanted: Sequence[str] | None = None
+) -> tuple[list[str], list[dict[str, Any]], dict[bytes, bytes]]:
+    """
+    Names of columns, rows, and metadata. A text that stands in many rows is held once, as in the file: a megabyte of
+    file may stand for terabytes.
+
+    Args:
+        wanted: columns, as far as they are there; else all that hold no lists and the like.
+
+    Raises:
+        `FednError`: more than is read.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from . import MAX_BYTES
+
+    with parquet.ParquetFile(path) as file:
+        facts, schema = file.metadata, file.schema_arrow
+    names = [one.name for one in schema if not pa.types.is_nested(one.type) and (wanted is None or one.name in wanted)]
+    size = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+    if facts.num_rows * max(1, len(names)) > _MAX_CELLS or size > MAX_BYTES:
+        raise FednError(
+            f"{facts.num_rows} rows of {len(names)} columns with {size} bytes are more than the {_MAX_CELLS} cells "
+            f"and {MAX_BYTES} bytes that are read"
+        )
+    with parquet.ParquetFile(path, read_dictionary=names) as file:
+        table = file.read(names)
+    cells = zip(*map(_cells_of, table.columns), strict=True)
+    return names, [dict(zip(names, row, strict=True)) for row in cells], facts.metadata or {}
+
+
+def _cells_of(column) -> Iterator[Any]:
+    for part in column.chunks:
+        if hasattr(part, "dictionary"):
+            texts = part.dictionary.to_pylist()
+            yield from (None if place is None else texts[place] for place in part.indices.to_pylist())
+        else:
+            yield from part.to_pylist()
 
 
 def _event(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,6 +364,7 @@ __all__ = [
     "number_of",
     "read_csv",
     "read_parquet",
+    "read_parquet_rows",
     "read_rows",
     "read_tsv",
     "shown",

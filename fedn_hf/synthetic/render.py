@@ -174,7 +174,7 @@ def _begin(order: Order, output: Path) -> None:
         if settings.read_text() != content:
             raise FednError(f"{output}: was begun with other settings ({settings.read_text()}); choose another folder")
         return
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and any(path.name != _HIDDEN for path in output.iterdir()):
         raise FednError(f"{output}: is not empty, and no synthetic set lies there; choose another folder")
     settings.parent.mkdir(parents=True, exist_ok=True)
     _write_text(settings, content)

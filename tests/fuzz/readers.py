@@ -20,7 +20,7 @@ from fedn_hf import (
     VideoReader,
     exporters,
 )
-from fedn_hf.archive import read_manifest
+from fedn_hf.archive import Archive, read_manifest, write_tables
 from fedn_hf.data.cache import FeatureCache, VideoFeatures
 from fedn_hf.exporters.mapping import CodeMapping
 from fedn_hf.hub import check_checkpoint
@@ -31,6 +31,7 @@ from fedn_hf.results_fedn import FaceDetections, FednDetections
 from fedn_hf.training.checkpoints import Checkpoints, TrainingState
 from fedn_hf.training.settings import Recipe
 from tests import clips, corpora, results
+from tests.test_archive import part_with
 
 from . import mutations
 
@@ -163,6 +164,16 @@ def _read_manifest(path: Path) -> None:
     for video in read_manifest(path):
         if ".." in Path(video.id).parts or Path(video.id).is_absolute():
             raise AssertionError(f"an id leads out of the folder for results: {video.id!r}")
+
+
+def _make_archive(folder: Path) -> list[Path]:
+    part_with(folder / "archive", a="done", b="failed")
+    return sorted(path for path in (folder / "archive").rglob("*") if path.suffix in (".json", ".jsonl"))
+
+
+def _read_archive(path: Path) -> None:
+    root = next(parent for parent in path.parents if parent.name == "archive")
+    write_tables([Archive(root)], root.with_name("tables"))
 
 
 SMALL = {"num_landmarks": 468, "feature_size": 0, "backbone_config": None, "hidden_size": 16, "num_attention_heads": 2}
@@ -316,6 +327,7 @@ READERS: dict[str, Reader] = {
         for builder, kinds in _SHEETS.items()
     },
     "manifest": Reader(_make_manifests, _read_manifest, _TEXT),
+    "archive": Reader(_make_archive, _read_archive, _JSON),
     "config": Reader(_make_config, _read_config, (mutations.of_json,), _CONFIG_ERRORS),
     "checkpoint": Reader(_make_checkpoint, _read_checkpoint, (mutations.of_json, *_TENSORS), share=0.1),
     "checkpoint-check": Reader(
