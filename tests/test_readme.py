@@ -41,6 +41,7 @@ PAGES = (
     "fedn_hf/synthetic/README.md",
     "docs/files.md",
     "docs/beside_others.md",
+    "docs/one_or_two.md",
     "docs/steady_crops.md",
     "docs/network.md",
 )
