@@ -205,7 +205,7 @@ def test_a_new_run_tries_again_what_an_earlier_one_had_in_hand(tmp_path):
 
 def test_a_file_that_has_changed_is_another_video(tmp_path):
     archive, (video,) = Archive(tmp_path), videos_named("a")
-    archive.finish(video, {"id": "a", "size_bytes": 1, "mtime_ns": 1})
+    archive.finish(video, {"id": "a", "status": "done", "size_bytes": 1, "mtime_ns": 1})
     assert archive.row_of(video) is not None and archive.row_of(Video("a", "/a.mp4", 2, 1)) is None
 
 
