@@ -1,6 +1,7 @@
 """Mutated files into readers, in processes that may die: what is no error of the reader's interface is a fault."""
 
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ from .readers import READERS, Reader
 
 _FORK = multiprocessing.get_context("fork")
 _SILENCE_S = 1800.0  # of wall time for one file: also of a machine that is busy with other work most of the time
+_FULL = 3  # exit code of a process whose memory is full
 
 
 @dataclass
@@ -79,6 +81,7 @@ def fuzz(name: str, inputs: int, seconds: float | None = None, keep: Path | None
 
 def _listen(report: Report, process, connection, at: int) -> int:
     """Until the process ends; gives the number of the input that is next."""
+    begun = at
     while True:
         try:
             if not connection.poll(_SILENCE_S):
@@ -88,7 +91,7 @@ def _listen(report: Report, process, connection, at: int) -> int:
             if isinstance(error, TimeoutError):
                 process.kill()
             process.join()
-            if process.exitcode == 0:
+            if process.exitcode == 0 or (process.exitcode == _FULL and at > begun):
                 return at
             if process.exitcode == 1:  # our own fault, such as a seed that is not read
                 raise RuntimeError(f"{report.reader} cannot be fuzzed: see above") from None
@@ -126,7 +129,10 @@ def _work(name: str, folder: Path, seeds, contents, first: int, stop: int, ends:
     for number in range(first, stop):
         if time.monotonic() > ends:
             break
-        seed, content = mutated(seeds, contents, reader, name, number)
+        try:
+            seed, content = mutated(seeds, contents, reader, name, number)
+        except MemoryError:  # what inputs before have left is in the way of making one: a new process goes on
+            os._exit(_FULL)
         seed.write_bytes(content)
         outcome = _outcome(reader, folder, seed)
         seed.write_bytes(contents[seeds.index(seed)])
